@@ -1,0 +1,64 @@
+# Everything a person or CI runs. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check fmt lint types floors bench fault interop docs lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Aldis needs Python 3.11 or newer: set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "No venv module: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+
+$(RUNTIME): requirements/runtime.txt pyproject.toml | $(BIN)/python
+	@echo "Installing Aldis into $(VENV) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/runtime.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): requirements/dev.txt $(RUNTIME)
+	@echo "Installing the test tools ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+setup: $(RUNTIME) ## Make .venv from the lock file; .venv/bin/aldis is the command
+
+run: setup ## Start the server with the built-in network simulator and a demo account
+	@$(BIN)/aldis run
+
+test: $(DEV) ## Run all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV) fmt lint types floors test ## Everything that CI asks for
+
+fmt: $(DEV)
+	@$(BIN)/ruff format --check src tests
+
+lint: $(DEV)
+	@$(BIN)/ruff check src tests
+
+types: $(DEV)
+	@$(BIN)/mypy
+
+floors: $(DEV)
+	@$(BIN)/lint-imports
+
+bench: $(DEV) ## Print the benchmark table, each figure beside its floor
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+fault: $(DEV) ## Kill the server at random moments under load and check every promise (ROUNDS=50)
+	@$(BIN)/python -m tests.fault $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
+lock: $(DEV) ## Resolve the dependencies again and write the lock files
+	@$(BIN)/pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml -o requirements/runtime.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c requirements/runtime.txt --group dev -o requirements/dev.txt
+	@echo 'hatchling editables' | tr " " "\n" | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url - -o requirements/build.txt
+
+clean: ## Remove .venv and caches (your data stays)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,115 @@
+"""The seam to upstream networks: what a connector takes, and what it says back."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class OutboundPart(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One part of a message on its way out: what becomes one submit_sm."""
+
+    message_id: int
+    part_no: int
+    """1 to `parts`."""
+    parts: int
+    attempt: int
+    """1 for the first try of this part."""
+    msisdn: int
+    originator: str
+    octets: bytes
+    """The short message, user data header first where `udhi`."""
+    data_coding: int
+    udhi: bool
+    valid_until: int | None
+    """End of validity, epoch ms."""
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """The upstream took the part under its own id; empty where it gave none."""
+
+    upstream_id: str
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """The upstream answered, and did not take the part."""
+
+    command_status: int
+    retryable: bool
+    throttled: bool = False
+    """The upstream asked for a slower pace; the message itself is fine."""
+
+
+class NotSent(msgspec.Struct, frozen=True, gc=False):
+    """No byte of the part left: it may be tried again without risk."""
+
+    reason: str
+
+
+class Unknown(msgspec.Struct, frozen=True, gc=False):
+    """The part left, and no answer came: it may have been taken. Never resent blindly."""
+
+    reason: str
+
+
+Outcome = Accepted | Refused | NotSent | Unknown
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A deliver_sm or data_sm from an upstream, not answered yet."""
+
+    connector: str
+    received_at: int
+    """Epoch ms."""
+    is_receipt: bool
+    upstream_id: str
+    """The receipted id in the upstream's own spelling; empty if there is none."""
+    state: str
+    """The receipt's word, upper case (DELIVRD …); empty if there is none."""
+    error: str
+    """The receipt's err, verbatim."""
+    is_final: bool
+    """Whether the state ends the part's life, as the receipt tells it."""
+    source: str
+    destination: str
+    text: str
+    """The receipt's text or the message, decoded for reading."""
+    pdu: bytes
+    """The whole PDU as it came."""
+    answer: Callable[[bool], None]
+    """Call once, after the commit: True answers ESME_ROK, False asks the upstream to send it again."""
+
+
+class Sink(Protocol):
+    """Who hears from connectors. All calls are made on the event loop and return at once."""
+
+    def on_outcomes(self, connector: str, outcomes: Sequence[tuple[OutboundPart, Outcome]]) -> None:
+        """Take the ends of submitted parts: exactly one for each part that `submit` took."""
+
+    def on_deliveries(self, connector: str, deliveries: Sequence[Delivery]) -> None:
+        """Take what the upstream sent; answer each after it is on disk."""
+
+    def on_ready(self, connector: str) -> None:
+        """Learn that the connector has room again (bound, or window free)."""
+
+
+class Connector(Protocol):
+    """A way upstream. One object serves all binds of one configured connector."""
+
+    name: str
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether at least one bind can submit now."""
+
+    def capacity(self) -> int:
+        """Return how many parts `submit` would take now: free window slots, within the rate."""
+
+    def submit(self, parts: Sequence[OutboundPart]) -> int:
+        """Send parts, in order, and return how many were taken; the sink hears the outcome of each of those."""
+
+    async def run(self) -> None:
+        """Bind, serve and bind again until cancelled."""
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more parts, wait for the outcomes still out, then unbind."""

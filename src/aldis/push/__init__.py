@@ -1,0 +1,1 @@
+"""Reports sent to the customers' own web servers."""

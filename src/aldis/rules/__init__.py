@@ -1,0 +1,1 @@
+"""Decisions about a message that need no I/O: route, price, admission, retry."""

@@ -1,0 +1,1 @@
+"""The ledger's rows and the engines that hold them."""

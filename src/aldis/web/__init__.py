@@ -1,0 +1,1 @@
+"""HTTP: the legacy API, health, metrics."""

@@ -1,0 +1,1 @@
+"""The customers' formats: legacy text, MSISDNs, push parameters."""
