@@ -86,6 +86,9 @@ class Sink(Protocol):
     def on_outcomes(self, connector: str, outcomes: Sequence[tuple[OutboundPart, Outcome]]) -> None:
         """Take the ends of submitted parts: exactly one for each part that `submit` took."""
 
+    def on_late_outcomes(self, connector: str, outcomes: Sequence[tuple[OutboundPart, Accepted | Refused]]) -> None:
+        """Take answers to parts that were reported Unknown before: an id that receipts will name, or a refusal."""
+
     def on_deliveries(self, connector: str, deliveries: Sequence[Delivery]) -> None:
         """Take what the upstream sent; answer each after it is on disk."""
 

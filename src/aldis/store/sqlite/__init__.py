@@ -1,1 +1,5 @@
-"""The embedded store: SQLite with one writer thread."""
+"""The embedded store: SQLite with one writer thread and group commit."""
+
+from aldis.store.sqlite.engine import SqliteStore
+
+__all__ = ["SqliteStore"]

@@ -1,0 +1,323 @@
+"""News in, one transaction out: the only writer of status and credits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import assert_never
+
+import msgspec
+
+from aldis import lifecycle
+from aldis.connectors.base import Accepted, Delivery, NotSent, Outcome, Refused, Unknown
+from aldis.lifecycle import Standing
+from aldis.model.errors import LedgerUnavailable, NoCredits, QuotaExceeded
+from aldis.model.ids import IdMaker
+from aldis.model.status import Status
+from aldis.model.types import Account, BatchReport, Push, PushResult
+from aldis.store.base import Changes, Due, EventRow, Live, NewBatch, Parked, Store, UpstreamId, Verdict
+from aldis.store.base import News as StoreNews
+
+_RETRY = Standing(Status.RETRY_QUEUED)
+_TAKEN = Standing(Status.DELIVERED_UPSTREAM)
+_UNKNOWN = Standing(Status.UPSTREAM_UNACKNOWLEDGED)
+_NOT_TAKEN_YET = (Status.IN_PROGRESS, Status.RETRY_QUEUED)
+
+
+class Submitted(msgspec.Struct, frozen=True, gc=False):
+    """What came of handing a message's parts to a connector."""
+
+    message_id: int
+    news_id: int
+    at: int
+    attempt: int
+    connector: str
+    outcomes: tuple[tuple[int, Outcome], ...]
+    """(part number, outcome)"""
+    retry_at: int | None
+    """When to try again what was refused for now; None: never, its validity is over."""
+
+    @property
+    def upstream_keys(self) -> Sequence[tuple[str, str]]:
+        """The ids that the upstream gave."""
+        return [(self.connector, o.upstream_id) for _, o in self.outcomes if isinstance(o, Accepted) and o.upstream_id]
+
+
+class Received(msgspec.Struct, frozen=True, gc=False):
+    """A receipt for a part."""
+
+    message_id: int
+    news_id: int
+    at: int
+    part_no: int
+    connector: str
+    upstream_id: str
+    state: str
+    error: str
+    text: str
+    upstream_keys: tuple[tuple[str, str], ...] = ()
+
+
+class Lapsed(msgspec.Struct, frozen=True, gc=False):
+    """A message was claimed, and its worker is gone without a word: its parts may have left."""
+
+    message_id: int
+    news_id: int
+    at: int
+    upstream_keys: tuple[tuple[str, str], ...] = ()
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """We end a message ourselves: its validity is over, it can't be sent, or it was cancelled."""
+
+    message_id: int
+    news_id: int
+    at: int
+    status: Status
+    detail: str
+    upstream_keys: tuple[tuple[str, str], ...] = ()
+
+
+News = Submitted | Received | Lapsed | Ended
+
+
+class Ledger:
+    """The machines' way to the store: they hand in news, the table in `lifecycle` says what it means."""
+
+    def __init__(self, store: Store, ids: IdMaker, now_ms: Callable[[], int]) -> None:
+        """Take an open store, the node's ids and its clock."""
+        self.store = store
+        self.ids = ids
+        self.now_ms = now_ms
+        self.errors: dict[str, Mapping[str, Status]] = {}
+        """Connector -> its table of receipt errors."""
+
+    def next_id(self) -> int:
+        """Return a new id."""
+        return self.ids.take(1, self.now_ms())[0]
+
+    async def admit(self, batch: NewBatch) -> int:
+        """Put a batch on disk and charge it (T1).
+
+        Returns:
+            Its id; for a repeated stop_dup_id the first batch's.
+
+        Raises:
+            NoCredits: 25, nothing was written.
+            QuotaExceeded: 27, nothing was written.
+            LedgerUnavailable: 40, nothing was acknowledged.
+        """
+        [admission] = await self.store.admit((batch,))
+        match admission.verdict:
+            case Verdict.ADMITTED | Verdict.DUPLICATE:
+                return admission.batch_id
+            case Verdict.NO_CREDITS:
+                raise NoCredits
+            case Verdict.QUOTA_EXCEEDED:
+                raise QuotaExceeded
+            case Verdict.NO_ACCOUNT:
+                raise LedgerUnavailable("the account is gone")
+            case never:
+                assert_never(never)
+
+    async def claim(self, connector: str, parts: int, lease_ms: int) -> Sequence[Due]:
+        """Lease due messages of a connector, up to a number of parts; the intent to send is on disk then (T2)."""
+        now = self.now_ms()
+        return await self.store.claim(connector, parts, now, now + lease_ms)
+
+    async def record(self, news: Sequence[News]) -> None:
+        """Move messages by what was learnt about them (T3)."""
+        await self.store.record(news, self.judge, self._receipt_news)
+
+    async def receive(self, deliveries: Sequence[Delivery]) -> None:
+        """Put what upstreams sent on disk: receipts move their messages, or wait in the inbox for them (T4)."""
+        ids = self.ids.take(len(deliveries), self.now_ms())
+        parked = [_park(inbox_id, d) for inbox_id, d in zip(ids, deliveries, strict=True)]
+        await self.store.receive(parked, self.judge, self._receipt_news)
+
+    async def recover(self, now: int) -> int:
+        """Call off the leases that ended before now; returns how many messages had one."""
+        total = 0
+        while ids := await self.store.lapsed(now, 5_000):
+            news_ids = self.ids.take(len(ids), now)
+            await self.record([Lapsed(m, n, now) for m, n in zip(ids, news_ids, strict=True)])
+            total += len(ids)
+        return total
+
+    async def due_pushes(self, now: int, limit: int) -> Sequence[Push]:
+        """Return pushes that may be tried, oldest first."""
+        return await self.store.due_pushes(now, limit)
+
+    async def record_push_results(self, results: Sequence[PushResult]) -> None:
+        """Put the ends of pushes on disk (T5)."""
+        await self.store.record_push_results(results, self.ids.take(len(results), self.now_ms()))
+
+    async def find_report(self, account_id: int, batch_id: int, msisdn: int | None) -> BatchReport | None:
+        """Return a batch of an account, or None for another's as for an unknown one."""
+        return await self.store.find_report(account_id, batch_id, msisdn)
+
+    def find_account(self, username: str) -> Account | None:
+        """Return an account by its name."""
+        return self.store.find_account(username)
+
+    def credits_of(self, account_id: int) -> int:
+        """Return an account's milli-credits."""
+        return self.store.credits_of(account_id)
+
+    def _receipt_news(self, message_id: int, part_no: int, receipt: Parked) -> Received:
+        return Received(
+            message_id,
+            receipt.inbox_id,
+            receipt.received_at,
+            part_no,
+            receipt.connector,
+            receipt.upstream_id,
+            receipt.state,
+            receipt.error,
+            receipt.text,
+        )
+
+    def judge(self, live: Live, news: StoreNews, changes: Changes) -> None:
+        """Move one message by one piece of news; runs inside the store's transaction."""
+        status_before, assumed_before = live.status, live.assumed
+        if isinstance(news, Received):
+            self._hear_receipt(live, news)
+        elif isinstance(news, Submitted):
+            _hear_outcomes(live, news, changes)
+        elif isinstance(news, Lapsed):
+            _call_off(live)
+        elif isinstance(news, Ended):
+            _advance_pending(live, Standing(news.status))
+        else:
+            raise TypeError(f"no news: {news!r}")
+        parts = live.standings
+        standing = parts[1] if live.parts == 1 else lifecycle.roll_up([parts[n] for n in sorted(parts)])
+        live.status, live.assumed = standing
+        live.touched = True
+        moved = live.status != status_before
+        if moved or live.assumed != assumed_before:
+            live.seq += 1
+        _close(live, news.at, moved, changes)
+        changes.events.append(_event(live, news))
+        if moved and live.want_report and live.push_url and lifecycle.is_announced(Status(live.status)):
+            changes.pushes.append(_push(live, news.news_id, news.at))
+
+    def _hear_receipt(self, live: Live, news: Received) -> None:
+        heard = lifecycle.hear_receipt(news.state, news.error, self.errors.get(news.connector, {}))
+        part_no = news.part_no if news.part_no in live.standings else 1
+        live.standings[part_no] = lifecycle.advance(live.standings[part_no], heard)
+        live.sent = True
+
+
+def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:
+    live.leased_until = None
+    live.due_at = None
+    for part_no, outcome in news.outcomes:
+        if isinstance(outcome, Accepted):
+            heard = _TAKEN
+            live.sent = True
+            if outcome.upstream_id:
+                changes.upstream_ids.append(
+                    UpstreamId(news.connector, outcome.upstream_id, live.message_id, part_no, news.attempt, news.at)
+                )
+        elif isinstance(outcome, Unknown):
+            heard = _UNKNOWN
+            live.sent = True
+        elif isinstance(outcome, NotSent):
+            live.due_at = live.due_at or news.at
+            continue
+        elif not outcome.retryable:
+            heard = lifecycle.hear_refusal(outcome.command_status)
+        elif news.retry_at is None:
+            heard = Standing(Status.EXPIRED)
+        else:
+            heard = _RETRY
+            live.due_at = news.retry_at
+        live.standings[part_no] = lifecycle.advance(live.standings[part_no], heard)
+
+
+def _call_off(live: Live) -> None:
+    if live.leased_until is not None:
+        live.leased_until = None
+        live.sent = True
+        _advance_pending(live, _UNKNOWN)
+
+
+def _advance_pending(live: Live, heard: Standing) -> None:
+    for part_no, standing in live.standings.items():
+        if standing.status in _NOT_TAKEN_YET:
+            live.standings[part_no] = lifecycle.advance(standing, heard)
+
+
+def _close(live: Live, at: int, moved: bool, changes: Changes) -> None:
+    status = Status(live.status)
+    if not lifecycle.is_final(status):
+        return
+    live.due_at = live.leased_until = None
+    if moved:
+        live.completed_at = at
+    if live.price_milli and not live.refunded_milli and lifecycle.owes_refund(status, live.sent):
+        live.refunded_milli = live.price_milli
+        changes.refunds.append((live.account_id, live.price_milli))
+
+
+def _push(live: Live, push_id: int, at: int) -> Push:
+    return Push(
+        push_id,
+        live.message_id,
+        live.batch_id,
+        live.account_id,
+        live.push_url,
+        live.msisdn,
+        live.status,
+        live.completed_at,
+        live.source_id,
+        live.accept_empty_push,
+        0,
+        at,
+    )
+
+
+def _event(live: Live, news: News) -> EventRow:
+    if isinstance(news, Received):
+        detail = news.text or f"{news.state} {news.error}".strip()
+        return EventRow(
+            live.message_id, news.news_id, news.at, "receipt", live.status, news.part_no, news.connector,
+            news.upstream_id, detail,
+        )  # fmt: skip
+    if isinstance(news, Submitted):
+        part_no, outcome = news.outcomes[0]
+        upstream_id = outcome.upstream_id if isinstance(outcome, Accepted) else ""
+        detail = "; ".join(_words(p, o) for p, o in news.outcomes) if len(news.outcomes) > 1 else _say(outcome)
+        return EventRow(
+            live.message_id, news.news_id, news.at, "submit", live.status, part_no, news.connector, upstream_id, detail
+        )
+    if isinstance(news, Lapsed):
+        detail = "claimed, then no word of it: it may have been sent"
+        return EventRow(live.message_id, news.news_id, news.at, "lapsed", live.status, 0, "", "", detail)
+    return EventRow(live.message_id, news.news_id, news.at, "ended", live.status, 0, "", "", news.detail)
+
+
+def _words(part_no: int, outcome: Outcome) -> str:
+    return f"{part_no}: {_say(outcome)}"
+
+
+def _say(outcome: Outcome) -> str:
+    if isinstance(outcome, Accepted):
+        return outcome.upstream_id
+    if isinstance(outcome, Refused):
+        return f"refused 0x{outcome.command_status:08X}"
+    return outcome.reason
+
+
+def _park(inbox_id: int, delivery: Delivery) -> Parked:
+    return Parked(
+        inbox_id=inbox_id,
+        connector=delivery.connector,
+        received_at=delivery.received_at,
+        is_receipt=delivery.is_receipt,
+        upstream_id=delivery.upstream_id,
+        state=delivery.state,
+        error=delivery.error,
+        source=delivery.source,
+        destination=delivery.destination,
+        text=delivery.text,
+        pdu=delivery.pdu,
+    )

@@ -1,0 +1,34 @@
+"""Which message a receipt is about."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """A part that an upstream knows by the id in a receipt."""
+
+    message_id: int
+    part_no: int
+    msisdn: int
+    is_final: bool
+
+
+def choose(candidates: Sequence[Candidate], destination: str) -> Candidate | None:
+    """Return the part that a receipt is about, or None where that is not certain.
+
+    An id may have been given twice (a restarted SMSC, a wrapped counter): the number decides, then a part that still
+    waits goes before one that is done, then the newest.
+
+    Args:
+        candidates: All parts with the receipt's id on its connector.
+        destination: The number in the receipt as the upstream wrote it; upstreams that swap or cut it are believed
+            when the id leaves no doubt.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    same_number = [one for one in candidates if destination and str(one.msisdn).endswith(destination[-7:])]
+    pool = same_number or candidates
+    if len({one.msisdn for one in pool}) > 1:
+        return None
+    return min(pool, key=lambda one: (one.is_final, -one.message_id, one.part_no), default=None)

@@ -1,0 +1,263 @@
+"""The seam to the ledger's tables: set-based verbs, each of them one durable transaction over many items.
+
+A verb returns only after its rows are on disk. An engine folds the calls that wait at the same time into one
+transaction (group commit); one bad item never fails the others of its group.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
+from typing import Protocol
+
+import msgspec
+
+from aldis.lifecycle import Standing
+from aldis.model.types import Account, BatchReport, Dca, Push, PushResult
+
+MessageRow = tuple[int, int, int, int, int, int, str, int | None, int | None]
+"""message_id, batch_id, account_id, msisdn, status, price_milli, connector, due_at, completed_at"""
+
+
+class NewBatch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A priced and judged submission, ready to be written."""
+
+    batch_id: int
+    account_id: int
+    created_at: int
+    last_message_id: int
+    """Messages lie between batch_id and this one, both ids this node's."""
+    parts: int
+    """Parts of each message."""
+    dca: int
+    body: bytes
+    originator: str
+    msg_class: int
+    want_report: bool
+    source_id: str
+    stop_dup_id: int
+    valid_until: int
+    charge_milli: int
+    """What the whole batch costs now."""
+    counted: int
+    """Messages that count against the quota."""
+    messages: list[MessageRow]
+
+
+class Verdict(Enum):
+    """What became of a batch in the transaction that was to admit it."""
+
+    ADMITTED = "admitted"
+    DUPLICATE = "duplicate"
+    NO_CREDITS = "no credits"
+    QUOTA_EXCEEDED = "quota exceeded"
+    NO_ACCOUNT = "no account"
+
+
+class Admission(msgspec.Struct, frozen=True, gc=False):
+    """The answer to one `NewBatch`."""
+
+    verdict: Verdict
+    batch_id: int
+    """The batch on disk: for a duplicate the first one's."""
+
+
+class Due(msgspec.Struct, frozen=True, gc=False):
+    """A claimed message: leased to the caller, its sending intended on disk."""
+
+    message_id: int
+    batch_id: int
+    msisdn: int
+    attempt: int
+    parts: int
+    dca: Dca
+    body: bytes
+    originator: str
+    msg_class: int
+    valid_until: int
+    pending: tuple[int, ...]
+    """Numbers of the parts to send: all, or on a retry those not taken yet."""
+
+
+class Live(msgspec.Struct, gc=False, kw_only=True):
+    """A message as a transaction holds it while its news is judged; changed in place, then written."""
+
+    message_id: int
+    batch_id: int
+    account_id: int
+    msisdn: int
+    status: int
+    assumed: bool
+    seq: int
+    price_milli: int
+    refunded_milli: int
+    sent: bool
+    """Whether any part was, or may have been, taken upstream."""
+    due_at: int | None
+    leased_until: int | None
+    completed_at: int | None
+    parts: int
+    valid_until: int
+    want_report: bool
+    source_id: str
+    push_url: str
+    accept_empty_push: bool
+    standings: dict[int, Standing]
+    """By part number; of a message with one part this is only derived from `status`."""
+    touched: bool = False
+
+
+class EventRow(msgspec.Struct, frozen=True, gc=False):
+    """One line of a message's history."""
+
+    message_id: int
+    event_id: int
+    at: int
+    kind: str
+    status: int
+    """The message's status after it."""
+    part_no: int
+    connector: str
+    upstream_id: str
+    detail: str
+    """The upstream's own words, verbatim."""
+
+
+class UpstreamId(msgspec.Struct, frozen=True, gc=False):
+    """What an upstream calls a part."""
+
+    connector: str
+    upstream_id: str
+    message_id: int
+    part_no: int
+    attempt: int
+    submitted_at: int
+
+
+class Parked(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A row of the inbox: a receipt that matched nothing yet, or an inbound message."""
+
+    inbox_id: int
+    connector: str
+    received_at: int
+    is_receipt: bool
+    upstream_id: str
+    state: str
+    error: str
+    source: str
+    destination: str
+    text: str
+    pdu: bytes
+
+
+class Changes(msgspec.Struct):
+    """What judging a group of news asks to be written, beside the `Live` rows that were touched."""
+
+    events: list[EventRow] = msgspec.field(default_factory=list)
+    pushes: list[Push] = msgspec.field(default_factory=list)
+    upstream_ids: list[UpstreamId] = msgspec.field(default_factory=list)
+    refunds: list[tuple[int, int]] = msgspec.field(default_factory=list)
+    """account_id, milli-credits"""
+
+
+class News(Protocol):
+    """Something learnt about one message; only the ledger knows what it means."""
+
+    @property
+    def message_id(self) -> int:
+        """The message it is about."""
+
+    @property
+    def news_id(self) -> int:
+        """Names it in the history, and the push that it may cause."""
+
+    @property
+    def at(self) -> int:
+        """When it was learnt, epoch ms."""
+
+    @property
+    def upstream_keys(self) -> Sequence[tuple[str, str]]:
+        """(connector, upstream_id) pairs that it makes known: receipts parked under them are judged with it."""
+
+
+Judge = Callable[[Live, News, Changes], None]
+"""Moves one message by one piece of news: changes the row in place and adds to the changes."""
+
+AsNews = Callable[[int, int, Parked], News]
+"""Makes news of a receipt: message_id, part_no, the receipt."""
+
+
+class QueueState(msgspec.Struct, frozen=True):
+    """How much waits to be sent."""
+
+    due: int
+    """Messages that may be sent now."""
+    oldest_due_at: int | None
+    leased: int
+    pushes: int
+    oldest_push_at: int | None
+    parked: int
+    """Receipts that match nothing."""
+
+
+class Store(Protocol):
+    """The tables, whatever engine holds them."""
+
+    async def admit(self, batches: Sequence[NewBatch]) -> Sequence[Admission]:
+        """Write batches with their messages, the charge, the quota and the duplicate check in one transaction (T1)."""
+
+    async def claim(self, connector: str, parts: int, now: int, leased_until: int) -> Sequence[Due]:
+        """Lease due messages of a connector, oldest first, up to a number of parts (T2)."""
+
+    async def record(self, news: Sequence[News], judge: Judge, as_news: AsNews) -> None:
+        """Judge news of messages in order (T3), with parked receipts that it gives a home.
+
+        Pushes that come of it go to the engine's `on_pushes` after the commit; so in `receive`.
+        """
+
+    async def receive(self, parked: Sequence[Parked], judge: Judge, as_news: AsNews) -> None:
+        """Match receipts to messages and judge them; keep what matches nothing in the inbox (T4)."""
+
+    async def record_push_results(self, results: Sequence[PushResult], event_ids: Sequence[int]) -> None:
+        """Write how pushes ended, with an event each (T5)."""
+
+    async def due_pushes(self, now: int, limit: int) -> Sequence[Push]:
+        """Return pushes that may be tried, oldest first."""
+
+    async def lapsed(self, now: int, limit: int) -> Sequence[int]:
+        """Return ids of messages whose lease ended before now."""
+
+    async def find_report(self, account_id: int, batch_id: int, msisdn: int | None) -> BatchReport | None:
+        """Return a batch of an account; None for another's as for an unknown one."""
+
+    async def history(self, batch_id: int) -> Sequence[EventRow]:
+        """Return all events of a batch's messages, in order."""
+
+    async def queue_state(self, now: int) -> QueueState:
+        """Return how much waits."""
+
+    def find_account(self, username: str) -> Account | None:
+        """Return an account by its name."""
+
+    async def put_account(self, account: Account) -> Account:
+        """Create (account_id 0) or change an account; credits are left alone. Returns it with its id.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+
+    async def top_up(self, account_id: int, amount_milli: int, at: int, note: str) -> int:
+        """Add credits (or take, with a negative amount) and return the new credits."""
+
+    async def list_accounts(self) -> Sequence[Account]:
+        """Return all accounts by name."""
+
+    def credits_of(self, account_id: int) -> int:
+        """Return the credits of an account in milli-credits."""
+
+    async def largest_id(self) -> int:
+        """Return the largest id ever given to a batch, message, event or inbox row; 0 for none."""
+
+    def problems(self) -> Sequence[str]:
+        """Return why durability can't be given now; empty when it can."""
+
+    def close(self) -> Awaitable[None]:
+        """Finish the commit under way and close the files."""

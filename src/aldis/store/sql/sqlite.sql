@@ -1,0 +1,194 @@
+-- Queries of the SQLite engine. Sets of ids arrive as carray(), which only SQLite has; {rows} is a list of VALUES rows.
+
+-- name: accounts_for_admission
+-- What admission needs to know of the accounts in a group.
+SELECT account_id, credits_milli, daily_quota, quota_day, quota_used FROM accounts
+WHERE account_id IN (SELECT value FROM carray(?));
+
+-- name: charge_account
+-- Writes credits and quota after a group; the CHECK on credits is the floor.
+UPDATE accounts SET credits_milli = ?, quota_day = ?, quota_used = ? WHERE account_id = ?;
+
+-- name: find_duplicate
+-- The batch that an earlier submission with the same number made.
+SELECT batch_id FROM deduplications WHERE account_id = ? AND stop_dup_id = ?;
+
+-- name: insert_duplicate
+-- Remembers a submission's number with its batch.
+INSERT INTO deduplications (account_id, stop_dup_id, batch_id) VALUES (?, ?, ?);
+
+-- name: insert_batches
+-- Writes batches.
+INSERT INTO batches (batch_id, account_id, created_at, last_message_id, parts, dca, body, originator, msg_class,
+want_report, source_id, valid_until, charged_milli) VALUES {rows};
+
+-- name: insert_messages
+-- Writes messages as they are admitted.
+INSERT INTO messages (message_id, batch_id, account_id, msisdn, status, price_milli, connector, due_at, completed_at)
+VALUES {rows};
+
+-- name: due_messages
+-- Messages of a connector that may be sent, oldest first.
+SELECT m.message_id, m.batch_id, m.msisdn, m.attempts + 1, b.parts, b.dca, b.body, b.originator, b.msg_class,
+b.valid_until
+FROM messages m INDEXED BY messages_due JOIN batches b ON b.batch_id = m.batch_id
+WHERE m.connector = ? AND m.due_at <= ? ORDER BY m.due_at LIMIT ?;
+
+-- name: lease_messages
+-- Claims messages: the intent to send them.
+UPDATE messages SET due_at = NULL, leased_until = ?, attempts = attempts + 1
+WHERE message_id IN (SELECT value FROM carray(?));
+
+-- name: load_parts
+-- Standings of the parts of messages that have several.
+SELECT p.message_id, p.part_no, p.status, p.assumed FROM carray(?) c CROSS JOIN parts p ON p.message_id = c.value;
+
+-- name: load_messages
+-- Messages with what judging their news needs of batch and account.
+SELECT m.message_id, m.batch_id, m.account_id, m.msisdn, m.status, m.assumed, m.seq, m.price_milli, m.refunded_milli,
+m.sent, m.due_at, m.leased_until, m.completed_at, b.parts, b.valid_until, b.want_report, b.source_id, a.push_url,
+a.accept_empty_push
+FROM carray(?) c CROSS JOIN messages m ON m.message_id = c.value CROSS JOIN batches b ON b.batch_id = m.batch_id
+CROSS JOIN accounts a ON a.account_id = m.account_id;
+
+-- name: save_messages
+-- Writes messages back after judging.
+UPDATE messages SET status = v.column2, assumed = v.column3, seq = v.column4, sent = v.column5,
+refunded_milli = v.column6, due_at = v.column7, leased_until = v.column8, completed_at = v.column9
+FROM (VALUES {rows}) v WHERE message_id = v.column1;
+
+-- name: save_parts
+-- Writes standings of parts.
+INSERT OR REPLACE INTO parts (message_id, part_no, status, assumed) VALUES {rows};
+
+-- name: insert_events
+-- Appends to the history.
+INSERT INTO events (message_id, event_id, at, kind, status, part_no, connector, upstream_id, detail) VALUES {rows};
+
+-- name: insert_upstream_ids
+-- Learns what upstreams call parts; the same again changes nothing.
+INSERT OR IGNORE INTO upstream_ids (day, connector, upstream_id, message_id, part_no, attempt) VALUES {rows};
+
+-- name: put_pushes
+-- Owes reports; a newer one takes the place of an older one of the same message that has not gone out.
+INSERT OR REPLACE INTO pushes (push_id, message_id, batch_id, account_id, url, msisdn, status, completed_at, source_id,
+accept_empty, attempts, due_at) VALUES {rows};
+
+-- name: refund
+-- Gives credits back.
+UPDATE accounts SET credits_milli = credits_milli + ? WHERE account_id = ?;
+
+-- name: match_receipts
+-- Parts that an upstream knows by the given ids, submitted on the given days.
+SELECT u.upstream_id, u.message_id, u.part_no, m.msisdn, m.completed_at IS NOT NULL
+FROM carray(?) d CROSS JOIN carray(?) c
+CROSS JOIN upstream_ids u ON u.day = d.value AND u.connector = ? AND u.upstream_id = c.value
+CROSS JOIN messages m ON m.message_id = u.message_id;
+
+-- name: insert_inbox
+-- Keeps what no message has taken.
+INSERT INTO inbox (inbox_id, connector, received_at, is_receipt, upstream_id, state, error, source, destination, text,
+pdu) VALUES {rows};
+
+-- name: parked_receipts
+-- Receipts that waited for an id.
+SELECT inbox_id, connector, received_at, is_receipt, upstream_id, state, error, source, destination, text, pdu
+FROM inbox WHERE is_receipt = 1 AND connector = ? AND upstream_id = ? ORDER BY inbox_id;
+
+-- name: count_parked
+-- How many receipts match nothing.
+SELECT count(*) FROM inbox WHERE is_receipt = 1;
+
+-- name: delete_inbox
+-- Takes receipts out of the inbox once they have a home; their words are in the history then.
+DELETE FROM inbox WHERE inbox_id IN (SELECT value FROM carray(?));
+
+-- name: delete_push
+-- Forgets a push that was delivered, unless a newer one has taken its place.
+DELETE FROM pushes WHERE message_id = ? AND push_id = ?;
+
+-- name: reschedule_push
+-- Sets when a failed push is tried again; null: never.
+UPDATE pushes SET attempts = ?, due_at = ?, last_error = ? WHERE message_id = ? AND push_id = ?;
+
+-- name: push_events
+-- Appends the end of a push to its message's history.
+INSERT INTO events (message_id, event_id, at, kind, status, part_no, connector, upstream_id, detail)
+SELECT v.column1, v.column2, v.column3, v.column4, m.status, 0, '', '', v.column5
+FROM (VALUES {rows}) v JOIN messages m ON m.message_id = v.column1;
+
+-- name: due_pushes
+-- Pushes that may be tried, oldest first.
+SELECT push_id, message_id, batch_id, account_id, url, msisdn, status, completed_at, source_id, accept_empty, attempts,
+due_at FROM pushes WHERE due_at <= ? ORDER BY due_at LIMIT ?;
+
+-- name: lapsed
+-- Messages whose worker has not been heard of.
+SELECT message_id FROM messages WHERE leased_until <= ? ORDER BY leased_until LIMIT ?;
+
+-- name: find_batch
+-- A batch of an account.
+SELECT batch_id, account_id, created_at, originator, source_id, dca, body, last_message_id FROM batches
+WHERE batch_id = ? AND account_id = ?;
+
+-- name: report_rows
+-- The messages of a batch; other nodes' ids may lie in its range.
+SELECT message_id, msisdn, status, completed_at, price_milli, seq FROM messages
+WHERE message_id > ?1 AND message_id <= ?2 AND batch_id = ?1 ORDER BY message_id;
+
+-- name: history
+-- All events of a batch's messages.
+SELECT e.message_id, e.event_id, e.at, e.kind, e.status, e.part_no, e.connector, e.upstream_id, e.detail
+FROM batches b JOIN messages m ON m.message_id > b.batch_id AND m.message_id <= b.last_message_id
+AND m.batch_id = b.batch_id JOIN events e ON e.message_id = m.message_id
+WHERE b.batch_id = ? ORDER BY e.message_id, e.event_id;
+
+-- name: count_due
+-- How many messages may be sent now, and since when the oldest waits.
+SELECT count(*), min(due_at) FROM messages INDEXED BY messages_due WHERE due_at <= ?;
+
+-- name: count_leased
+-- How many messages are being sent.
+SELECT count(*) FROM messages WHERE leased_until IS NOT NULL;
+
+-- name: count_pushes
+-- How many pushes may be tried now, and since when the oldest waits.
+SELECT count(*), min(due_at) FROM pushes WHERE due_at <= ?;
+
+-- name: find_account
+-- An account by its name.
+SELECT account_id, username, password_hash, credits_milli, daily_quota, push_url, report_header, show_transient,
+strict_latin1, accept_empty_push, disabled FROM accounts WHERE username = ?;
+
+-- name: list_accounts
+-- All accounts by name.
+SELECT account_id, username, password_hash, credits_milli, daily_quota, push_url, report_header, show_transient,
+strict_latin1, accept_empty_push, disabled FROM accounts ORDER BY username;
+
+-- name: insert_account
+-- Creates an account.
+INSERT INTO accounts (username, password_hash, daily_quota, push_url, report_header, show_transient, strict_latin1,
+accept_empty_push, disabled) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: update_account
+-- Changes an account, its credits aside.
+UPDATE accounts SET username = ?, password_hash = ?, daily_quota = ?, push_url = ?, report_header = ?,
+show_transient = ?, strict_latin1 = ?, accept_empty_push = ?, disabled = ? WHERE account_id = ?;
+
+-- name: credits_of
+-- An account's credits.
+SELECT credits_milli FROM accounts WHERE account_id = ?;
+
+-- name: insert_top_up
+-- Writes down credits given by hand.
+INSERT INTO top_ups (account_id, at, amount_milli, note) VALUES (?, ?, ?, ?);
+
+-- name: largest_id
+-- The largest id in the tables.
+SELECT max(coalesce((SELECT max(last_message_id) FROM batches), 0), coalesce((SELECT max(message_id) FROM messages), 0),
+coalesce((SELECT max(inbox_id) FROM inbox), 0));
+
+-- name: forget_upstream_ids
+-- Drops the ids of parts submitted long ago.
+DELETE FROM upstream_ids WHERE (day, connector, upstream_id, message_id, part_no) IN
+(SELECT day, connector, upstream_id, message_id, part_no FROM upstream_ids WHERE day < ? LIMIT 5000);

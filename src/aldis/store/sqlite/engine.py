@@ -1,0 +1,223 @@
+"""The SQLite engine: files, connections, and the verbs as calls to the writer."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from aldis.model.status import Status
+from aldis.model.types import Account, AccountId, BatchReport, Dca, Push, PushResult, Report
+from aldis.store.base import Admission, AsNews, Due, EventRow, Judge, NewBatch, News, Parked, QueueState
+from aldis.store.migrate import migrate
+from aldis.store.sqlite import verbs
+from aldis.store.sqlite.files import DirectoryLock, check_filesystem, check_sqlite
+from aldis.store.sqlite.verbs import SQL
+from aldis.store.sqlite.writer import Writer
+
+LEDGER_FILE = "ledger.sqlite"
+CHECKPOINT_EVERY_S = 1.0
+WAL_LIMIT_BYTES = 128 * 1024 * 1024
+
+
+def _prepare(connection: apsw.Connection) -> None:
+    connection.set_busy_timeout(5_000)
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", "full")
+    connection.pragma("wal_autocheckpoint", 0)
+    connection.pragma("cache_size", -32_768)
+    connection.pragma("temp_store", "memory")
+    if connection.pragma("synchronous") != 2:
+        raise RuntimeError("SQLite did not take synchronous=FULL")
+
+
+class SqliteStore:
+    """A `Store` on one file in a directory that no other process may use."""
+
+    def __init__(self, directory: Path, on_pushes: Callable[[list[Push]], None], max_waiting: int = 200_000) -> None:
+        """Open or make the ledger; call inside a running loop.
+
+        Args:
+            directory: The data directory; made if missing.
+            on_pushes: Gets pushes on the loop right after the commit that made them durable.
+            max_waiting: Items that may wait for the writer before calls are refused.
+
+        Raises:
+            SettingsError: the directory, its filesystem or SQLite can't be used.
+        """
+        check_sqlite()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_filesystem(directory)
+        self._lock = DirectoryLock(directory)
+        self._path = directory / LEDGER_FILE
+        connection = apsw.Connection(str(self._path))
+        _prepare(connection)
+        migrate(connection)
+        self._reader = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
+        self._reader.set_busy_timeout(5_000)
+        self._reader.pragma("cache_size", -16_384)
+        self._read = self._reader.cursor().execute
+        self._accounts: dict[str, Account] = {}
+        self._context = verbs.Context(connection, on_pushes)
+        self.writer = Writer(connection, self._context, asyncio.get_running_loop(), max_waiting)
+        self._stop = threading.Event()
+        self._checkpointer = threading.Thread(target=self._checkpoint, name="ledger-checkpoint", daemon=True)
+        self._checkpointer.start()
+
+    @property
+    def parked(self) -> int:
+        """Receipts that match nothing."""
+        return self._context.parked
+
+    def _checkpoint(self) -> None:
+        """Move the WAL into the file beside the writer, so that no commit pays for it."""
+        connection = apsw.Connection(str(self._path))
+        _prepare(connection)
+        wal = self._path.with_name(self._path.name + "-wal")
+        while not self._stop.wait(CHECKPOINT_EVERY_S):
+            try:
+                size = wal.stat().st_size if wal.exists() else 0
+                big = size > WAL_LIMIT_BYTES
+                mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if big else apsw.SQLITE_CHECKPOINT_PASSIVE
+                connection.wal_checkpoint(mode=mode)
+            except apsw.Error:
+                continue  # the WAL stays longer; the writer's own commits tell whether the disk is well
+        connection.close()
+
+    async def admit(self, batches: Sequence[NewBatch]) -> Sequence[Admission]:
+        """Write batches in one transaction (T1)."""
+        return await self.writer.call(verbs.admit, batches, sum(len(b.messages) for b in batches))  # type: ignore[no-any-return]
+
+    async def claim(self, connector: str, parts: int, now: int, leased_until: int) -> Sequence[Due]:
+        """Lease due messages (T2)."""
+        wish = verbs.Claim(connector, parts, now, leased_until)
+        [dues] = await self.writer.call(verbs.claim, (wish,))
+        return dues  # type: ignore[no-any-return]
+
+    async def record(self, news: Sequence[News], judge: Judge, as_news: AsNews) -> None:
+        """Judge news (T3)."""
+        if news:
+            items = [verbs.NewsItem(one, judge, as_news) for one in news]
+            await self.writer.call(verbs.record, items, len(items))
+
+    async def receive(self, parked: Sequence[Parked], judge: Judge, as_news: AsNews) -> None:
+        """Match and judge receipts (T4)."""
+        if parked:
+            items = [verbs.Arrival(one, judge, as_news) for one in parked]
+            await self.writer.call(verbs.receive, items, len(items))
+
+    async def record_push_results(self, results: Sequence[PushResult], event_ids: Sequence[int]) -> None:
+        """Write how pushes ended (T5)."""
+        if results:
+            items = list(zip(results, event_ids, strict=True))
+            await self.writer.call(verbs.push_results, items, len(items))
+
+    async def due_pushes(self, now: int, limit: int) -> Sequence[Push]:
+        """Return pushes that may be tried, oldest first."""
+        return [_push(row) for row in self._read(SQL["due_pushes"], (now, limit))]
+
+    async def lapsed(self, now: int, limit: int) -> Sequence[int]:
+        """Return ids of messages whose lease ended before now."""
+        return [row[0] for row in self._read(SQL["lapsed"], (now, limit))]
+
+    async def find_report(self, account_id: int, batch_id: int, msisdn: int | None) -> BatchReport | None:
+        """Return a batch of an account, its messages in order; with a number, only those to it."""
+        row = self._read(SQL["find_batch"], (batch_id, account_id)).fetchone()
+        if row is None:
+            return None
+        reports = [_report(one) for one in self._read(SQL["report_rows"], (batch_id, row[7]))]
+        if msisdn is not None:
+            reports = [report for report in reports if report.msisdn == msisdn]
+        return BatchReport(row[0], row[1], row[2], row[3], row[4], Dca(row[5]), row[6], reports)
+
+    async def history(self, batch_id: int) -> Sequence[EventRow]:
+        """Return all events of a batch's messages."""
+        return [EventRow(*row) for row in self._read(SQL["history"], (batch_id,))]
+
+    async def queue_state(self, now: int) -> QueueState:
+        """Return how much waits; counts in a thread of its own cursor would cost more than they do."""
+        due, oldest = self._read(SQL["count_due"], (now,)).fetchone() or (0, None)
+        [leased] = self._read(SQL["count_leased"]).fetchone() or (0,)
+        pushes, oldest_push = self._read(SQL["count_pushes"], (now,)).fetchone() or (0, None)
+        return QueueState(due, oldest, leased, pushes, oldest_push, self.parked)
+
+    def find_account(self, username: str) -> Account | None:
+        """Return an account by its name; its credits are as of the first look."""
+        account = self._accounts.get(username)
+        if account is None:
+            row = self._read(SQL["find_account"], (username,)).fetchone()
+            if row is None:
+                return None
+            account = self._accounts[username] = _account(row)
+        return account
+
+    async def put_account(self, account: Account) -> Account:
+        """Create or change an account."""
+        [stored] = await self.writer.call(verbs.put_account, (account,))
+        self._accounts.clear()
+        return stored  # type: ignore[no-any-return]
+
+    async def top_up(self, account_id: int, amount_milli: int, at: int, note: str) -> int:
+        """Add credits and return the new credits."""
+        [milli] = await self.writer.call(verbs.top_up, (verbs.TopUp(account_id, amount_milli, at, note),))
+        return milli  # type: ignore[no-any-return]
+
+    async def list_accounts(self) -> Sequence[Account]:
+        """Return all accounts by name."""
+        return [_account(row) for row in self._read(SQL["list_accounts"])]
+
+    def credits_of(self, account_id: int) -> int:
+        """Return the credits of an account."""
+        row = self._read(SQL["credits_of"], (account_id,)).fetchone()
+        return row[0] if row else 0
+
+    async def largest_id(self) -> int:
+        """Return the largest id in the tables."""
+        row = self._read(SQL["largest_id"]).fetchone()
+        return row[0] if row else 0
+
+    async def forget_upstream_ids(self, now: int) -> int:
+        """Drop upstream ids past their time; returns how many went, at most some thousand."""
+        day = now // verbs.DAY_MS - verbs.KEEP_UPSTREAM_IDS_DAYS
+        [gone] = await self.writer.call(verbs.forget_upstream_ids, (day,))
+        return gone  # type: ignore[no-any-return]
+
+    def problems(self) -> Sequence[str]:
+        """Return why durability can't be given now."""
+        return self.writer.problems()
+
+    async def close(self) -> None:
+        """Finish the commit under way and close the files."""
+        await self.writer.close()
+        self._stop.set()
+        await asyncio.get_running_loop().run_in_executor(None, self._checkpointer.join)
+        self._reader.close()
+        self._context.connection.close()
+        self._lock.release()
+
+
+def _push(row: Any) -> Push:
+    return Push(*row)
+
+
+def _report(row: Any) -> Report:
+    message_id, msisdn, status, completed_at, price_milli, seq = row
+    return Report(message_id, msisdn, Status(status), completed_at, price_milli, seq)
+
+
+def _account(row: Any) -> Account:
+    return Account(
+        account_id=AccountId(row[0]),
+        username=row[1],
+        password_hash=row[2],
+        credits_milli=row[3],
+        daily_quota=row[4],
+        push_url=row[5],
+        report_header=row[6],
+        show_transient=bool(row[7]),
+        strict_latin1=bool(row[8]),
+        accept_empty_push=bool(row[9]),
+        disabled=bool(row[10]),
+    )

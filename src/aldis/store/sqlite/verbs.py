@@ -1,0 +1,549 @@
+"""What happens inside a write transaction: each verb over all items of a group, in as few statements as it takes."""
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from itertools import chain, groupby
+from typing import Any
+
+import apsw
+import msgspec
+
+from aldis.lifecycle import START, Standing, is_final
+from aldis.model.status import Status
+from aldis.model.types import Account, Dca, Push, PushResult
+from aldis.rules.matching import Candidate, choose
+from aldis.store.base import (
+    Admission,
+    AsNews,
+    Changes,
+    Due,
+    EventRow,
+    Judge,
+    Live,
+    NewBatch,
+    News,
+    Parked,
+    UpstreamId,
+    Verdict,
+)
+from aldis.store.sqlfile import queries
+
+SQL = queries("sqlite")
+DAY_MS = 86_400_000
+KEEP_UPSTREAM_IDS_DAYS = 15
+_CHUNKS = (64, 16, 4, 1)
+
+
+@cache
+def _with_rows(sql: str, width: int, count: int) -> str:
+    row = f"({','.join('?' * width)})"
+    return sql.replace("{rows}", ",".join([row] * count))
+
+
+def carray(values: list[Any]) -> Any:
+    """Make an SQL array of a list that is not empty, all integers or all text."""
+    return apsw.carray(array("q", values) if isinstance(values[0], int) else tuple(values))
+
+
+class Context:
+    """The write connection, and what a transaction will have caused once it is committed."""
+
+    def __init__(self, connection: apsw.Connection, on_pushes: Callable[[list[Push]], None]) -> None:
+        self.connection = connection
+        self.cursor = connection.cursor()
+        self._on_pushes = on_pushes
+        self._pushes: dict[int, Push] = {}
+        self._saved: dict[int, Push] = {}
+        self.parked = int(self.one(SQL["count_parked"]) or 0)
+        self._parked_before = self.parked
+
+    def begin(self) -> None:
+        """Forget what an earlier transaction caused."""
+        self._pushes = {}
+        self._parked_before = self.parked
+
+    def begin_item(self) -> None:
+        """Mark where one job starts."""
+        self._saved = dict(self._pushes)
+
+    def rolled_back_item(self) -> None:
+        """Take back what one job caused."""
+        self._pushes = self._saved
+        self.parked = int(self.one(SQL["count_parked"]) or 0)
+
+    def rolled_back(self) -> None:
+        """Take back what the transaction caused."""
+        self.parked = self._parked_before
+
+    def take_effects(self) -> list[Push]:
+        """Return what the committed transaction caused."""
+        return list(self._pushes.values())
+
+    def committed(self, effects: list[Push]) -> None:
+        """Tell, on the loop, that it is on disk."""
+        if effects:
+            self._on_pushes(effects)
+
+    def owe(self, pushes: Iterable[Push]) -> None:
+        """Note pushes to go out after the commit; the newest of a message."""
+        for push in pushes:
+            self._pushes[push.message_id] = push
+
+    def one(self, sql: str, bindings: Sequence[Any] = ()) -> Any:
+        """Return the first column of the first row, or None."""
+        row = self.cursor.execute(sql, bindings).fetchone()
+        return None if row is None else row[0]
+
+    def write(self, name: str, rows: list[tuple[Any, ...]]) -> None:
+        """Run a query over many rows, in chunks: each step hands the GIL around, so steps are what to save."""
+        if not rows:
+            return
+        sql, width, start = SQL[name], len(rows[0]), 0
+        for size in _CHUNKS:
+            while len(rows) - start >= size:
+                chunk = rows[start : start + size]
+                self.cursor.execute(_with_rows(sql, width, size), tuple(chain.from_iterable(chunk)))
+                start += size
+
+
+def admit(context: Context, batches: list[NewBatch]) -> list[Admission]:
+    """T1: write batches, messages, charge, quota and duplicate numbers; judge in order of arrival."""
+    purse = _Purse(context, {batch.account_id for batch in batches})
+    answers: list[Admission] = []
+    admitted: list[NewBatch] = []
+    numbered: dict[tuple[int, int], int] = {}
+    for batch in batches:
+        key = (batch.account_id, batch.stop_dup_id)
+        first = None
+        if batch.stop_dup_id:
+            first = numbered.get(key) or context.one(SQL["find_duplicate"], key)
+        if first is not None:
+            answers.append(Admission(Verdict.DUPLICATE, first))
+            continue
+        verdict = purse.pay(batch)
+        answers.append(Admission(verdict, batch.batch_id))
+        if verdict is Verdict.ADMITTED:
+            admitted.append(batch)
+            if batch.stop_dup_id:
+                numbered[key] = batch.batch_id
+    context.write("insert_batches", [_batch_row(batch) for batch in admitted])
+    context.write("insert_messages", list(chain.from_iterable(batch.messages for batch in admitted)))
+    for (account_id, number), batch_id in numbered.items():
+        context.cursor.execute(SQL["insert_duplicate"], (account_id, number, batch_id))
+    purse.save()
+    return answers
+
+
+class _Purse:
+    """Credits and quotas of the accounts in a group."""
+
+    def __init__(self, context: Context, account_ids: set[int]) -> None:
+        self._context = context
+        rows = context.cursor.execute(SQL["accounts_for_admission"], (carray(sorted(account_ids)),))
+        self._accounts: dict[int, list[Any]] = {row[0]: list(row[1:]) for row in rows}
+        self._touched: set[int] = set()
+
+    def pay(self, batch: NewBatch) -> Verdict:
+        account = self._accounts.get(batch.account_id)
+        if account is None:
+            return Verdict.NO_ACCOUNT
+        credits_milli, quota, day, used = account
+        today = batch.created_at // DAY_MS
+        if day != today:
+            used = 0
+        if credits_milli < batch.charge_milli:
+            return Verdict.NO_CREDITS
+        if quota is not None and used + batch.counted > quota:
+            return Verdict.QUOTA_EXCEEDED
+        self._accounts[batch.account_id] = [
+            credits_milli - batch.charge_milli,
+            quota,
+            today,
+            used + batch.counted,
+        ]
+        self._touched.add(batch.account_id)
+        return Verdict.ADMITTED
+
+    def save(self) -> None:
+        for account_id in self._touched:
+            credits_milli, _, day, used = self._accounts[account_id]
+            self._context.cursor.execute(SQL["charge_account"], (credits_milli, day, used, account_id))
+
+
+def _batch_row(batch: NewBatch) -> tuple[Any, ...]:
+    return (
+        batch.batch_id,
+        batch.account_id,
+        batch.created_at,
+        batch.last_message_id,
+        batch.parts,
+        batch.dca,
+        batch.body,
+        batch.originator,
+        batch.msg_class,
+        int(batch.want_report),
+        batch.source_id,
+        batch.valid_until,
+        batch.charge_milli,
+    )
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A wish to send."""
+
+    connector: str
+    parts: int
+    now: int
+    leased_until: int
+
+
+def claim(context: Context, claims: list[Claim]) -> list[list[Due]]:
+    """T2: lease due messages, oldest first, up to a number of parts each."""
+    return [_claim_one(context, one) for one in claims]
+
+
+def _claim_one(context: Context, wish: Claim) -> list[Due]:
+    rows: list[Any] = context.cursor.execute(SQL["due_messages"], (wish.connector, wish.now, wish.parts)).fetchall()
+    taken: list[Any] = []
+    room = wish.parts
+    for row in rows:
+        room -= row[4]
+        if room < 0 and taken:
+            break
+        taken.append(row)
+    if not taken:
+        return []
+    context.cursor.execute(SQL["lease_messages"], (wish.leased_until, carray([row[0] for row in taken])))
+    retried = [row[0] for row in taken if row[4] > 1 and row[3] > 1]
+    standings = _load_parts(context, retried) if retried else {}
+    return [_due(row, standings.get(row[0])) for row in taken]
+
+
+def _due(row: Any, standings: dict[int, Standing] | None) -> Due:
+    message_id, batch_id, msisdn, attempt, parts, dca, body, originator, msg_class, valid_until = row
+    if parts == 1:
+        pending: tuple[int, ...] = (1,)
+    else:
+        known = standings or {}
+        waiting = (Status.IN_PROGRESS, Status.RETRY_QUEUED)
+        pending = tuple(n for n in range(1, parts + 1) if n not in known or known[n].status in waiting)
+    return Due(
+        message_id, batch_id, msisdn, attempt, parts, Dca(dca), body, originator, msg_class, valid_until, pending
+    )
+
+
+def _load_parts(context: Context, message_ids: list[int]) -> dict[int, dict[int, Standing]]:
+    found: dict[int, dict[int, Standing]] = {}
+    for message_id, part_no, status, assumed in context.cursor.execute(SQL["load_parts"], (carray(message_ids),)):
+        found.setdefault(message_id, {})[part_no] = Standing(Status(status), bool(assumed))
+    return found
+
+
+class NewsItem(msgspec.Struct, frozen=True):
+    """News with the functions that know what it means."""
+
+    news: News
+    judge: Judge
+    as_news: AsNews
+
+
+def record(context: Context, items: list[NewsItem]) -> list[None]:
+    """T3: judge news in order, then the parked receipts whose ids it made known."""
+    judge, as_news = items[0].judge, items[0].as_news
+    news = [item.news for item in items]
+    if context.parked:
+        homes = _parked_news(context, news, as_news)
+        news += [one for one, _ in homes]
+        taken = [inbox_id for _, inbox_id in homes]
+    else:
+        taken = []
+    _judge_all(context, news, judge)
+    if taken:
+        context.cursor.execute(SQL["delete_inbox"], (carray(taken),))
+        context.parked -= len(taken)
+    return [None] * len(items)
+
+
+def _parked_news(context: Context, news: list[News], as_news: AsNews) -> list[tuple[News, int]]:
+    found: list[tuple[News, int]] = []
+    for one in news:
+        keys = one.upstream_keys
+        for part_no, (connector, upstream_id) in enumerate(keys, 1):
+            for row in context.cursor.execute(SQL["parked_receipts"], (connector, upstream_id)).fetchall():
+                receipt = _parked(row)
+                found.append((as_news(one.message_id, part_no, receipt), receipt.inbox_id))
+    return found
+
+
+def _parked(row: Any) -> Parked:
+    return Parked(
+        inbox_id=row[0],
+        connector=row[1],
+        received_at=row[2],
+        is_receipt=bool(row[3]),
+        upstream_id=row[4],
+        state=row[5],
+        error=row[6],
+        source=row[7],
+        destination=row[8],
+        text=row[9],
+        pdu=row[10],
+    )
+
+
+def _judge_all(context: Context, news: Sequence[News], judge: Judge) -> None:
+    lives = _load(context, list({one.message_id for one in news}))
+    changes = Changes()
+    for one in news:
+        live = lives.get(one.message_id)
+        if live is not None:
+            judge(live, one, changes)
+    _save(context, [live for live in lives.values() if live.touched], changes)
+
+
+def _load(context: Context, message_ids: list[int]) -> dict[int, Live]:
+    lives: dict[int, Live] = {}
+    if not message_ids:
+        return lives
+    rows: list[Any] = context.cursor.execute(SQL["load_messages"], (carray(message_ids),)).fetchall()
+    for row in rows:
+        lives[row[0]] = _live(row)
+    long = [message_id for message_id, live in lives.items() if live.parts > 1]
+    if long:
+        for message_id, standings in _load_parts(context, long).items():
+            lives[message_id].standings.update(standings)
+    return lives
+
+
+def _live(row: Any) -> Live:
+    parts = row[13]
+    start = Standing(Status(row[4]), bool(row[5]))
+    unheard = start if is_final(start.status) else START
+    standings = {1: start} if parts == 1 else dict.fromkeys(range(1, parts + 1), unheard)
+    return Live(
+        message_id=row[0],
+        batch_id=row[1],
+        account_id=row[2],
+        msisdn=row[3],
+        status=row[4],
+        assumed=bool(row[5]),
+        seq=row[6],
+        price_milli=row[7],
+        refunded_milli=row[8],
+        sent=bool(row[9]),
+        due_at=row[10],
+        leased_until=row[11],
+        completed_at=row[12],
+        parts=parts,
+        valid_until=row[14],
+        want_report=bool(row[15]),
+        source_id=row[16],
+        push_url=row[17],
+        accept_empty_push=bool(row[18]),
+        standings=standings,
+    )
+
+
+def _save(context: Context, lives: list[Live], changes: Changes) -> None:
+    context.write("save_messages", [_saved_row(live) for live in lives])
+    parts = [
+        (live.message_id, part_no, int(standing.status), int(standing.assumed))
+        for live in lives
+        if live.parts > 1
+        for part_no, standing in live.standings.items()
+    ]
+    context.write("save_parts", parts)
+    context.write("insert_events", [_event_row(event) for event in changes.events])
+    context.write("insert_upstream_ids", [_upstream_row(one) for one in changes.upstream_ids])
+    newest = {push.message_id: push for push in changes.pushes}
+    context.write("put_pushes", [_push_row(push) for push in newest.values()])
+    context.owe(newest.values())
+    for account_id, amount in changes.refunds:
+        context.cursor.execute(SQL["refund"], (amount, account_id))
+
+
+def _saved_row(live: Live) -> tuple[Any, ...]:
+    return (
+        live.message_id,
+        int(live.status),
+        int(live.assumed),
+        live.seq,
+        int(live.sent),
+        live.refunded_milli,
+        live.due_at,
+        live.leased_until,
+        live.completed_at,
+    )
+
+
+def _event_row(event: EventRow) -> tuple[Any, ...]:
+    return (
+        event.message_id,
+        event.event_id,
+        event.at,
+        event.kind,
+        int(event.status),
+        event.part_no,
+        event.connector,
+        event.upstream_id,
+        event.detail,
+    )
+
+
+def _upstream_row(one: UpstreamId) -> tuple[Any, ...]:
+    return (one.submitted_at // DAY_MS, one.connector, one.upstream_id, one.message_id, one.part_no, one.attempt)
+
+
+def _push_row(push: Push) -> tuple[Any, ...]:
+    return (
+        push.push_id,
+        push.message_id,
+        push.batch_id,
+        push.account_id,
+        push.url,
+        push.msisdn,
+        int(push.status),
+        push.completed_at,
+        push.source_id,
+        int(push.accept_empty),
+        push.attempts,
+        push.due_at,
+    )
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """Something an upstream sent, with the functions that know what it means."""
+
+    parked: Parked
+    judge: Judge
+    as_news: AsNews
+
+
+def receive(context: Context, arrivals: list[Arrival]) -> list[None]:
+    """T4: match receipts and judge them; what matches nothing stays in the inbox."""
+    judge, as_news = arrivals[0].judge, arrivals[0].as_news
+    receipts = [arrival.parked for arrival in arrivals if arrival.parked.is_receipt and arrival.parked.upstream_id]
+    found = _match(context, receipts)
+    news: list[News] = []
+    left: list[Parked] = []
+    for arrival in arrivals:
+        candidates = found.get((arrival.parked.connector, arrival.parked.upstream_id))
+        chosen = choose(candidates, arrival.parked.source) if candidates and arrival.parked.is_receipt else None
+        if chosen is None:
+            left.append(arrival.parked)
+        else:
+            news.append(as_news(chosen.message_id, chosen.part_no, arrival.parked))
+    _judge_all(context, news, judge)
+    context.write("insert_inbox", [_inbox_row(one) for one in left])
+    context.parked += sum(one.is_receipt for one in left)
+    return [None] * len(arrivals)
+
+
+def _match(context: Context, receipts: list[Parked]) -> dict[tuple[str, str], list[Candidate]]:
+    found: dict[tuple[str, str], list[Candidate]] = {}
+    by_connector = sorted(receipts, key=lambda one: one.connector)
+    for connector, group in groupby(by_connector, key=lambda one: one.connector):
+        members = list(group)
+        today = max(one.received_at for one in members) // DAY_MS
+        wanted = {one.upstream_id for one in members}
+        for days in ([today, today - 1], [today - n for n in range(-1, KEEP_UPSTREAM_IDS_DAYS) if n not in (0, 1)]):
+            missing = [one for one in wanted if (connector, one) not in found]
+            if missing:
+                rows = context.cursor.execute(SQL["match_receipts"], (carray(days), carray(missing), connector))
+                for upstream_id, message_id, part_no, msisdn, final in rows:
+                    key = (connector, upstream_id)
+                    found.setdefault(key, []).append(Candidate(message_id, part_no, msisdn, bool(final)))
+    return found
+
+
+def _inbox_row(one: Parked) -> tuple[Any, ...]:
+    return (
+        one.inbox_id,
+        one.connector,
+        one.received_at,
+        int(one.is_receipt),
+        one.upstream_id,
+        one.state,
+        one.error,
+        one.source,
+        one.destination,
+        one.text,
+        one.pdu,
+    )
+
+
+def push_results(context: Context, items: list[tuple[PushResult, int]]) -> list[None]:
+    """T5: forget pushes that were delivered, reschedule the others; the history keeps both."""
+    done = [(result.message_id, result.push_id) for result, _ in items if result.delivered]
+    context.cursor.executemany(SQL["delete_push"], done)
+    for result, _ in items:
+        if not result.delivered:
+            context.cursor.execute(
+                SQL["reschedule_push"],
+                (result.attempts, result.next_at, result.detail, result.message_id, result.push_id),
+            )
+    events = [
+        (result.message_id, event_id, result.at, "pushed" if result.delivered else "push failed", result.detail)
+        for result, event_id in items
+    ]
+    context.write("push_events", events)
+    return [None] * len(items)
+
+
+def put_account(context: Context, accounts: list[Account]) -> list[Account]:
+    """Create or change accounts."""
+    return [_put_one(context, account) for account in accounts]
+
+
+def _put_one(context: Context, account: Account) -> Account:
+    row = (
+        account.username,
+        account.password_hash,
+        account.daily_quota,
+        account.push_url,
+        account.report_header,
+        int(account.show_transient),
+        int(account.strict_latin1),
+        int(account.accept_empty_push),
+        int(account.disabled),
+    )
+    try:
+        if account.account_id:
+            context.cursor.execute(SQL["update_account"], (*row, account.account_id))
+            return account
+        context.cursor.execute(SQL["insert_account"], row)
+    except apsw.ConstraintError:
+        raise ValueError(f"there is an account named {account.username!r} already") from None
+    return msgspec.structs.replace(account, account_id=context.connection.last_insert_rowid())
+
+
+class TopUp(msgspec.Struct, frozen=True):
+    """Credits given by hand."""
+
+    account_id: int
+    amount_milli: int
+    at: int
+    note: str
+
+
+def top_up(context: Context, items: list[TopUp]) -> list[int]:
+    """Add credits and write down that it was done; answers the new credits."""
+    answers = []
+    for item in items:
+        try:
+            context.cursor.execute(SQL["refund"], (item.amount_milli, item.account_id))
+        except apsw.ConstraintError:
+            raise ValueError("credits can't go below zero") from None
+        context.cursor.execute(SQL["insert_top_up"], (item.account_id, item.at, item.amount_milli, item.note))
+        answers.append(int(context.one(SQL["credits_of"], (item.account_id,))))
+    return answers
+
+
+def forget_upstream_ids(context: Context, before_days: list[int]) -> list[int]:
+    """Drop ids of parts submitted before a day, some thousand at a time; answers how many went."""
+    answers = []
+    for day in before_days:
+        context.cursor.execute(SQL["forget_upstream_ids"], (day,))
+        answers.append(context.connection.changes())
+    return answers

@@ -1,0 +1,229 @@
+"""Group commit: one thread owns the write connection and folds what waits into one transaction."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import apsw
+import structlog
+
+from aldis.model.errors import LedgerUnavailable, OurError, Overloaded
+
+log = structlog.get_logger()
+
+Verb = Callable[["Any", list[Any]], list[Any]]
+"""Runs inside the transaction over the items of all calls that were folded; answers item by item."""
+
+MAX_GROUP_ITEMS = 20_000
+MAX_GROUP_JOBS = 512
+SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 20_000)
+TIME_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+_DISK_FULL = (apsw.FullError,)
+_DISK_BROKEN = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError, apsw.CantOpenError)
+
+
+class _Job:
+    __slots__ = ("error", "future", "items", "result", "verb", "weight")
+
+    def __init__(self, verb: Verb, items: Sequence[Any], weight: int, future: "asyncio.Future[Any]") -> None:
+        self.verb = verb
+        self.items = items
+        self.weight = weight
+        self.future = future
+        self.result: list[Any] = []
+        self.error: BaseException | None = None
+
+
+class Writer:
+    """Runs verbs in groups, each group one transaction, and resolves their futures after the commit.
+
+    A job whose verb fails is run again alone under a savepoint, so that it fails alone. When the disk fails, the
+    whole group is refused: a full disk is tried again with each group, any other failure lasts until a restart,
+    since after a failed fsync nobody knows what the disk holds.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        context: Any,
+        loop: asyncio.AbstractEventLoop,
+        max_waiting: int = 200_000,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            connection: The one write connection.
+            context: What verbs get as their first argument; `begin()`, `committed()` and `rolled_back()` are called
+                around each try, the second on the loop.
+            loop: Where futures live.
+            max_waiting: Items that may wait; past it calls fail with Overloaded.
+        """
+        self._connection = connection
+        self._context = context
+        self._loop = loop
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._max_waiting = max_waiting
+        self._broken = ""
+        self._full = ""
+        self.waiting = 0
+        self.groups = 0
+        self.items = 0
+        self.busy_s = 0.0
+        self.size_counts = [0] * (len(SIZE_BUCKETS) + 1)
+        self.time_counts = [0] * (len(TIME_BUCKETS_S) + 1)
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    def problems(self) -> list[str]:
+        """Return why nothing can be written now."""
+        return [text for text in (self._broken, self._full) if text]
+
+    def call(self, verb: Verb, items: Sequence[Any], weight: int = 1) -> "asyncio.Future[Any]":
+        """Queue a verb over items; the future resolves to its answers after they are on disk.
+
+        Raises:
+            Overloaded: too much waits.
+            LedgerUnavailable: the disk has failed.
+        """
+        if self._broken:
+            raise LedgerUnavailable
+        if self.waiting + weight > self._max_waiting and self.waiting:
+            raise Overloaded
+        self.waiting += weight
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.put(_Job(verb, items, weight, future))
+        return future
+
+    async def close(self) -> None:
+        """Finish what waits, then end the thread."""
+        self._queue.put(None)
+        await self._loop.run_in_executor(None, self._thread.join)
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            job = self._queue.get()
+            group: list[_Job] = []
+            weight = 0
+            while True:
+                if job is None:
+                    closing = True
+                    break
+                group.append(job)
+                weight += job.weight
+                if weight >= MAX_GROUP_ITEMS or len(group) >= MAX_GROUP_JOBS:
+                    break
+                try:
+                    job = self._queue.get_nowait()
+                except Empty:
+                    break
+            if group:
+                self._commit(group, weight)
+
+    def _commit(self, group: list[_Job], weight: int) -> None:
+        started = time.perf_counter()
+        effects: Any = None
+        try:
+            if self._broken:
+                raise LedgerUnavailable
+            effects = self._transact(group)
+            self._full = ""
+        except _DISK_FULL as error:
+            self._full = f"the disk is full: {error}"
+            self._refuse(group, LedgerUnavailable())
+        except _DISK_BROKEN as error:
+            self._broken = f"the disk failed: {error}; restart aldis once it is well"
+            self._refuse(group, OurError())
+        except Exception as error:  # noqa: BLE001 - the thread must answer every job, whatever happened
+            self._refuse(group, error)
+        spent = time.perf_counter() - started
+        self._count(weight, spent)
+        self._loop.call_soon_threadsafe(self._resolve, group, effects, weight)
+
+    def _refuse(self, group: list[_Job], error: Exception) -> None:
+        log.error("commit failed", problem=self._broken or self._full or str(error), jobs=len(group))
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except apsw.Error as rollback_error:
+            self._broken = self._broken or f"rollback failed: {rollback_error}"
+        for job in group:
+            job.error = error
+
+    def _transact(self, group: list[_Job]) -> Any:
+        try:
+            return self._try(lambda: self._run_folded(group))
+        except (*_DISK_FULL, *_DISK_BROKEN):
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad item must not fail its group: find it
+            log.warning("group retried one by one", error=repr(error), jobs=len(group))
+            return self._try(lambda: self._run_singly(group))
+
+    def _try(self, body: Callable[[], None]) -> Any:
+        self._context.begin()
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            body()
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._context.rolled_back()
+            raise
+        return self._context.take_effects()
+
+    def _run_folded(self, group: list[_Job]) -> None:
+        by_verb: dict[Verb, list[_Job]] = {}
+        for job in group:
+            by_verb.setdefault(job.verb, []).append(job)
+        for verb, jobs in by_verb.items():
+            if len(jobs) == 1:
+                jobs[0].result = verb(self._context, list(jobs[0].items))
+                continue
+            answers = verb(self._context, [item for job in jobs for item in job.items])
+            start = 0
+            for job in jobs:
+                job.result = answers[start : start + len(job.items)]
+                start += len(job.items)
+
+    def _run_singly(self, group: list[_Job]) -> None:
+        for job in group:
+            self._context.begin_item()
+            try:
+                with self._connection:
+                    job.result = job.verb(self._context, list(job.items))
+            except (*_DISK_FULL, *_DISK_BROKEN):
+                raise
+            except Exception as error:  # noqa: BLE001 - the job's caller gets it
+                self._context.rolled_back_item()
+                job.error = error
+
+    def _count(self, weight: int, spent_s: float) -> None:
+        self.groups += 1
+        self.items += weight
+        self.busy_s += spent_s
+        self.size_counts[_bucket(SIZE_BUCKETS, weight)] += 1
+        self.time_counts[_bucket(TIME_BUCKETS_S, spent_s)] += 1
+
+    def _resolve(self, group: list[_Job], effects: Any, weight: int) -> None:
+        self.waiting -= weight
+        if effects is not None:
+            self._context.committed(effects)
+        for job in group:
+            if job.future.cancelled():
+                continue
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
+
+
+def _bucket(bounds: Sequence[float], value: float) -> int:
+    for index, bound in enumerate(bounds):
+        if value <= bound:
+            return index
+    return len(bounds)
