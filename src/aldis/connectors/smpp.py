@@ -235,7 +235,7 @@ class _Answer:
         self._link: Link | None = link
         self._request = request
 
-    def __call__(self, ok: bool) -> None:  # noqa: FBT001 (the seam's signature)
+    def __call__(self, ok: bool) -> None:
         link, self._link = self._link, None
         if link is not None:
             self._bind.answer(link, self._request, ok=ok)
@@ -435,7 +435,7 @@ class _Bind:
                 self._bound_at = self._link.now()
                 owner.counters.binds += 1
                 _log.info("bound", connector=owner.name)
-                self._link.call_soon(owner.report_ready)
+                owner.report_ready()
             case events.BindRefused(status=status):
                 _log.warning("bind refused", connector=owner.name, status=name_of(status))
             case events.BadPdu(reason=reason):

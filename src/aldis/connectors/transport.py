@@ -105,10 +105,6 @@ class Link(asyncio.Protocol):
         """Return the time of the session's clock."""
         return self._loop.time()
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        """Call something in the next turn of the loop."""
-        self._loop.call_soon(callback)
-
     def wake(self) -> None:
         """Write what the session has to say, and look at its deadlines, at the end of this wake-up."""
         if not self._flush_is_due:

@@ -151,11 +151,11 @@ class PushClient:
         pool = route.pool
         connection = pool.idle.pop() if pool.idle else await self._acquire(pool, deadline, fresh=False)
         try:
-            return await self._ask(connection, request, deadline)
+            return await self._exchange(connection, request, deadline)
         except _Stale:
             self.resent += 1
         connection = await self._acquire(pool, deadline, fresh=True)
-        return await self._ask(connection, request, deadline)
+        return await self._exchange(connection, request, deadline)
 
     async def aclose(self) -> None:
         """Cut every connection and wait until all are gone. Requests under way fail."""
@@ -168,6 +168,7 @@ class PushClient:
             connection.cut("the server is stopping")
         if gone:
             await asyncio.wait(gone)
+        await asyncio.sleep(0)  # what was cut just before closes in the loop's next round
 
     def _route(self, url: str) -> _Route:
         try:
@@ -184,11 +185,16 @@ class PushClient:
         route = self._routes[url] = _Route(parsed, pool)
         return route
 
-    def _ask(self, connection: "_Connection", request: bytes, deadline: float) -> "asyncio.Future[Answer]":
+    async def _exchange(self, connection: "_Connection", request: bytes, deadline: float) -> Answer:
         self._busy.add(connection)
         if self._timer is None or deadline < self._timer_at:
             self._set_timer(deadline)
-        return connection.ask(request, deadline)
+        waiter = connection.ask(request, deadline)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            connection.abandon(waiter)
+            raise
 
     def _set_timer(self, at: float) -> None:
         if self._timer is not None:
@@ -242,23 +248,25 @@ class PushClient:
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
+            if not waiter.cancelled():
                 _wake(line)
-            else:
+            elif waiter in line:
                 line.remove(waiter)
             raise
 
     async def _connect(self, pool: _Pool) -> "_Connection":
         pool.size += 1
         self._dialling += 1
-        connection: _Connection | None = None
         try:
             connection = await self._dial(pool)
-        finally:
+        except BaseException:
             self._dialling -= 1
-            if connection is None:
-                self._vacate(pool)
+            self._vacate(pool)
+            raise
+        self._dialling -= 1
         self._connections.add(connection)
+        if self._closed or connection.gone.done():
+            connection.cut("closed without an answer")
         return connection
 
     async def _dial(self, pool: _Pool) -> "_Connection":
@@ -307,18 +315,18 @@ class PushClient:
 
     async def _start(self, pool: _Pool, sock: socket.socket) -> "_Connection":
         connection = _Connection(self, pool, self._limits, self._loop)
-        if not pool.url.tls:
-            await self._loop.create_connection(lambda: connection, sock=sock)
-            return connection
+        tls = self._context() if pool.url.tls else None
+        name = pool.url.host.rstrip(".") if pool.url.tls else None
         try:
             async with asyncio.timeout(self._limits.tls_s):
-                await self._loop.create_connection(
-                    lambda: connection, sock=sock, ssl=self._context(), server_hostname=pool.url.host.rstrip(".")
-                )
+                await self._loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
         except TimeoutError:
             raise PushFailed(f"TLS not agreed within {self._limits.tls_s:g} s") from None
         except (OSError, ssl.CertificateError) as error:
             raise PushFailed(f"TLS: {_words(error)}") from None
+        except BaseException:
+            connection.cut("cancelled")
+            raise
         return connection
 
     def _context(self) -> ssl.SSLContext:
@@ -366,10 +374,10 @@ class PushClient:
         """Cut connections that nobody has used for long."""
         self._reaper = None
         since = self._loop.time() - self._limits.idle_s
-        oldest = [c for pool in self._pools.values() for c in pool.idle]
-        for connection in [c for c in oldest if c.idle_since <= since]:
+        idle = [c for pool in self._pools.values() for c in pool.idle]
+        for connection in [c for c in idle if c.idle_since <= since]:
             connection.cut("idle")
-        kept = [c.idle_since for c in oldest if c.idle_since > since]
+        kept = [c.idle_since for c in idle if c.idle_since > since]
         if kept:
             self._reaper = self._loop.call_at(min(kept) + self._limits.idle_s, self._reap)
 
@@ -381,8 +389,8 @@ class _Connection(asyncio.Protocol):
         "_answered",
         "_body_len",
         "_client",
-        "_from",
         "_head",
+        "_head_at",
         "_head_done",
         "_keep",
         "_limits",
@@ -416,29 +424,33 @@ class _Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         self._head = b""
-        self._from = 0
+        self._head_at = 0
         self._head_done = self._answered = self._keep = False
         self._status = self._body_len = 0
         self._reason = b""
 
     def ask(self, request: bytes, deadline: float) -> "asyncio.Future[Answer]":
-        """Send a request; the future ends with an Answer, PushFailed or _Stale. Cancelling it cuts the connection."""
+        """Send a request; the future ends with an Answer, PushFailed or _Stale."""
         self._begin()
         self.deadline = deadline
         self._waiter = waiter = self._loop.create_future()
-        waiter.add_done_callback(self._on_end)
         if self._transport is None:
-            self._fail(self._lost_words())
+            self._judge_end(None)
         else:
             self._transport.write(request)
         return waiter
+
+    def abandon(self, waiter: "asyncio.Future[Answer]") -> None:
+        """Close at once if this request is still under way: its answer must not meet another request."""
+        if self._waiter is waiter:
+            self.cut("cancelled")
 
     def cut(self, why: str) -> None:
         """Close at once; a request under way fails with the reason."""
         self._client.lost(self)
         if self._transport is not None:
             self._transport.abort()
-        self._settle(PushFailed(why))
+        self._fail(PushFailed(why))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -453,11 +465,11 @@ class _Connection(asyncio.Protocol):
             self._head = self._head + data if self._head else data
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            if not self._answered:
-                self.cut("not an HTTP/1 answer" if self._status != 101 else "HTTP 101")
-                return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._keep = False
+            if not self._answered:
+                self.cut("HTTP 101" if self._status == 101 else "not an HTTP/1 answer")
+                return
         if self._answered or self._body_len > self._limits.body_bytes:
             self._succeed()
         elif not self._head_done and len(self._head) > self._limits.head_bytes:
@@ -474,11 +486,28 @@ class _Connection(asyncio.Protocol):
     def _judge_end(self, exc: Exception | None) -> None:
         if exc is None and self._head_done and not self._is_framed():
             self._succeed()
-        elif self._used and not self._head:
-            self._settle(_Stale())
+        elif self._head:
+            self._fail(PushFailed("closed within the answer"))
         else:
-            self._settle(PushFailed("connection closed within the answer" if self._head else "closed without an answer"))
-    # llhttp's callbacks
+            self._fail(_Stale() if self._used else PushFailed("closed without an answer"))
+
+    def _is_framed(self) -> bool:
+        """Tell whether the head announces where the body ends, so that a close before is a loss."""
+        return _FRAMED.search(self._head, self._head_at, self._head.find(_HEAD_END, self._head_at)) is not None
+
+    def _succeed(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        self._used = True
+        if waiter is None or waiter.done():
+            self.cut("cancelled")
+            return
+        waiter.set_result(Answer(self._status, self._body_len, _printable(self._reason)))
+        self._client.answered(self, self._keep)
+
+    def _fail(self, error: Exception) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
 
     def on_message_begin(self) -> None:
         """Refuse a second answer to one request."""
@@ -505,4 +534,32 @@ class _Connection(asyncio.Protocol):
             self._answered = True
             self._keep = self._parser.should_keep_alive()
         else:
-            self._from = self._head.find(_HEAD_END, self._from) + len(_HEAD_END)
+            self._head_at = self._head.find(_HEAD_END, self._head_at) + len(_HEAD_END)
+
+
+def _wake(line: "deque[asyncio.Future[None]]") -> None:
+    while line:
+        waiter = line.popleft()
+        if not waiter.done():
+            waiter.set_result(None)
+            return
+
+
+def _printable(reason: bytes) -> str:
+    if reason == b"OK":
+        return "OK"
+    text = reason[:_MAX_REASON].decode("ascii", "replace").replace("\ufffd", "?")
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _words(error: Exception) -> str:
+    """Return what went wrong without the address in it, as some loops put it there."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "handshake failed"
+    if isinstance(error, socket.gaierror):
+        return str(error.args[-1])
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return type(error).__name__

@@ -8,7 +8,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final
+from typing import Final, cast
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -137,7 +137,7 @@ class EgressGuard:
             except EgressDenied as refusal:
                 denied = refusal
             else:
-                passed.append((family, sockaddr))
+                passed.append((family, cast("SockAddr", sockaddr)))
         if not passed:
             raise denied
         return passed

@@ -222,9 +222,7 @@ def _read_text(text: str) -> _Said:
         error=_first_word(fields.get("err", "")),
         done_date=date[1].strip() if date else "",
         looks_like_receipt=bool(state)
-        and (
-            len(structure) >= 2 or (bool(upstream_id) and (bool(structure) or (labelled and state in MESSAGE_STATES)))
-        ),
+        and (len(structure) >= 2 or (labelled and bool(upstream_id) and (bool(structure) or state in MESSAGE_STATES))),
     )
 
 

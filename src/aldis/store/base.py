@@ -225,6 +225,12 @@ class Store(Protocol):
     async def lapsed(self, now: int, limit: int) -> Sequence[int]:
         """Return ids of messages whose lease ended before now."""
 
+    def expired(self, connector: str, now: int, limit: int) -> Sequence[int]:
+        """Return ids of messages queued for a connector whose validity ended before they could be sent."""
+
+    def queued_connectors(self) -> Sequence[str]:
+        """Return the names of connectors that messages wait for, configured or not."""
+
     async def find_report(self, account_id: int, batch_id: int, msisdn: int | None) -> BatchReport | None:
         """Return a batch of an account; None for another's as for an unknown one."""
 

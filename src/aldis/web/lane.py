@@ -1,8 +1,8 @@
 """A fast lane in uvicorn's own HTTP protocol, and the limits that uvicorn lacks.
 
 Hot paths are answered without an ASGI scope, a cycle of messages or a task; all others go on to ASGI. Requests of one
-connection are answered one after the other, in order. `HttpToolsProtocol` is importable but no promised API: `find_lane_problem`
-tries it out at start, and `server` falls back to plain ASGI.
+connection are answered one after the other, in order. `HttpToolsProtocol` is importable but no promised API: `server`
+tries this file out at start, and falls back to plain ASGI.
 """
 
 import asyncio
@@ -101,10 +101,10 @@ class Turn:
     """
 
     __slots__ = (
+        "_body",
         "_coroutine",
         "_request",
         "_work",
-        "body",
         "disconnected",
         "expects",
         "keep_alive",
@@ -123,7 +123,7 @@ class Turn:
         self.protocol = protocol
         self.keep_alive = keep_alive
         self.expects = expects
-        self.body = b""
+        self._body: bytes | bytearray = b""
         self.more_body = type(work) is not Answer
         self.started = self.response_started = self.response_complete = self.disconnected = False
         self.message_event = _NO_EVENT
@@ -139,6 +139,15 @@ class Turn:
         if not self.more_body:
             self.run()
 
+    def add_body(self, piece: bytes) -> None:
+        """Take in a piece of the body."""
+        if not self._body:
+            self._body = piece
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
+        self._body += piece
+
     def complete_body(self) -> None:
         """Take note that the request is wholly there."""
         self.more_body = False
@@ -151,7 +160,7 @@ class Turn:
         if isinstance(work, Answer):
             self._finish(work)
             return
-        self._request.body = self.body
+        self._request.body = bytes(self._body)
         self._coroutine = work(self._request)
         self._step()
 
@@ -209,9 +218,13 @@ class LaneProtocol(HttpToolsProtocol):
         self._now = 0.0
         self._phase = _Phase.HEAD
         self._deadline = math.inf
-        self._head_bytes = self._wire_bytes = self._body_bytes = self._held_bytes = 0
+        self._chunk = self._head_bytes = self._wire_bytes = 0
+        self._announced = self._body_bytes = self._held_bytes = 0
+        self._active: Turn | RequestResponseCycle | None = None
+        """The request that is being answered, or the last one that was."""
         self._deaf = False
         """True: whatever comes in is dropped."""
+        self._refused = False
         self._in_turn = False
         self._unread_since: float | None = None
         self._unread = 0
@@ -232,6 +245,9 @@ class LaneProtocol(HttpToolsProtocol):
         self._deaf = True
         self.pipeline.clear()
         self._release_body()
+        if self._active is not None:
+            self._active.disconnected = True
+            self._active.message_event.set()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -248,6 +264,7 @@ class LaneProtocol(HttpToolsProtocol):
         if self._deaf:
             return
         self._now = self.loop.time()
+        self._chunk = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -257,11 +274,11 @@ class LaneProtocol(HttpToolsProtocol):
                 _log.error("web.protocol_failed", error=where(error.__context__))
             self.refuse(400)
         if self._phase is _Phase.HEAD:
-            self._head_bytes += len(data)
+            self._head_bytes += self._chunk
             if self._head_bytes > self._limits.max_head:
                 self.refuse(431)
         elif self._phase is _Phase.BODY:
-            self._wire_bytes += len(data)
+            self._wire_bytes += self._chunk
             if self._wire_bytes > self._limits.max_head + _CHUNK_MARKS * self._limits.max_body:
                 self.refuse(413)
 
@@ -282,7 +299,8 @@ class LaneProtocol(HttpToolsProtocol):
         if self._phase is _Phase.REST:
             self._phase = _Phase.HEAD
             self._deadline = self._now + self._limits.header_s
-        self._head_bytes = self._wire_bytes = self._body_bytes = 0
+        self._head_bytes = -self._chunk  # the piece that it begins in may hold much of the requests before
+        self._wire_bytes = self._announced = self._body_bytes = 0
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -299,7 +317,7 @@ class LaneProtocol(HttpToolsProtocol):
     def _note_header(self, name: bytes, value: bytes) -> None:
         """Look at a header that says how the body comes."""
         if name == b"content-length":
-            self._body_bytes = int(value) if len(value) < 19 else self._limits.max_body + 1
+            self._announced = int(value) if len(value) < 19 else self._limits.max_body + 1
         elif value.lower() == b"100-continue":
             self.expect_100_continue = True
 
@@ -307,8 +325,7 @@ class LaneProtocol(HttpToolsProtocol):
         """Send the request down the lane or on to ASGI."""
         if self._deaf:
             return
-        announced, self._body_bytes = self._body_bytes, 0
-        if problem := self._find_problem(announced):
+        if problem := self._find_problem():
             self.refuse(problem)
             return
         self._phase = _Phase.BODY
@@ -326,14 +343,14 @@ class LaneProtocol(HttpToolsProtocol):
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         self._queue(Turn(self, handler, request, keep_alive, self.expect_100_continue))
 
-    def _find_problem(self, announced: int) -> int:
+    def _find_problem(self) -> int:
         """Return the HTTP status of a request whose head is over a limit, or 0."""
         limits = self._limits
         if len(self.url) > limits.max_url:
             return 414
         if len(self.headers) > limits.max_headers:
             return 431
-        if announced > limits.max_body:
+        if self._announced > limits.max_body:
             return 413
         return 503 if len(self.pipeline) >= limits.max_pipelined else 0
 
@@ -357,7 +374,13 @@ class LaneProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
         else:
+            self._active = turn
             turn.start()
+
+    def _hot_turn(self) -> Turn | None:
+        """Return the latest request if it is hot."""
+        turn = cast("Any", self.cycle)
+        return turn if isinstance(turn, Turn) else None
 
     def on_body(self, body: bytes) -> None:
         """Collect a piece of the body."""
@@ -371,8 +394,8 @@ class LaneProtocol(HttpToolsProtocol):
             self.refuse(413)
         elif lane.buffered > self._limits.max_buffered:
             self.refuse(503)
-        elif isinstance(turn := self.cycle, Turn):
-            turn.body += body
+        elif turn := self._hot_turn():
+            turn.add_body(body)
         else:
             super().on_body(body)
 
@@ -382,9 +405,9 @@ class LaneProtocol(HttpToolsProtocol):
             return
         self._phase = _Phase.REST
         self._deadline = math.inf
-        if isinstance(turn := self.cycle, Turn):
+        if turn := self._hot_turn():
             turn.complete_body()
-        elif turn.response_complete:
+        elif self.cycle.response_complete:
             self._rest()
         else:
             super().on_message_complete()
@@ -398,13 +421,14 @@ class LaneProtocol(HttpToolsProtocol):
             return
         transport.write(self.lane.encode(answer, self.server_state.default_headers, keep_alive))
         if not keep_alive:
-            if self._deaf:
+            if self._refused:
                 self._linger()
             else:
                 transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Start what is next, hot or cold."""
+        self._active = cycle
         if isinstance(turn := cast("Any", cycle), Turn):
             turn.start()
         else:
@@ -414,23 +438,21 @@ class LaneProtocol(HttpToolsProtocol):
         """Give the next request its turn; called by hot and cold ones alike."""
         self.server_state.total_requests += 1
         self._release_body()
-        if not self._in_turn:
-            self._in_turn = True
-            try:
-                self._take_turns()
-            finally:
-                self._in_turn = False
+        self._take_turns()
 
     def _take_turns(self) -> None:
         """Start what waits, until one takes its time or the client does not read."""
+        if self._in_turn:
+            return
+        self._in_turn = True
         while self.pipeline and not self.transport.is_closing() and not self.flow.write_paused:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
             if not cycle.response_complete:
                 break
-        if not self.pipeline and not self._deaf and not self.transport.is_closing():
-            if not self.flow.write_paused:
-                self.flow.resume_reading()
+        self._in_turn = False
+        if not self.pipeline and not self._deaf and not self.flow.write_paused and not self.transport.is_closing():
+            self.flow.resume_reading()
             if self._phase is _Phase.REST and self.cycle.response_complete:
                 self._rest()
 
@@ -455,16 +477,8 @@ class LaneProtocol(HttpToolsProtocol):
         """Go on where the client's not reading held things up."""
         super().resume_writing()
         self._unread_since = None
-        if not self._in_turn and (self.cycle is None or self.cycle.response_complete or self._is_waiting()):
-            self._in_turn = True
-            try:
-                self._take_turns()
-            finally:
-                self._in_turn = False
-
-    def _is_waiting(self) -> bool:
-        """Say whether nothing is being answered, though something waits to be."""
-        return bool(self.pipeline) and isinstance(turn := cast("Any", self.pipeline[-1][0]), Turn) and not turn.started
+        if self._active is None or self._active.response_complete:
+            self._take_turns()
 
     # ------------------------------------------------------------------------------------------------- refusals
 
@@ -472,13 +486,15 @@ class LaneProtocol(HttpToolsProtocol):
         """Answer with an HTTP error when it is its turn, then end the connection; no more input is looked at."""
         if self._deaf:
             return
-        self._deaf = True
+        self._deaf = self._refused = True
         self.lane.count_cut(status)
         current, receiving = self.cycle, self._phase is _Phase.BODY
         last = Turn(self, refusal(status), Request(b"", ""), False, False)
         self.cycle = cast("RequestResponseCycle", last)
-        if current is None or current.response_complete:
+        if current is None or (current.response_complete and not receiving):
             last.start()
+        elif current.response_complete:
+            self._linger()
         elif receiving and not (self.pipeline and self.pipeline[0][0] is current):
             self._interrupt(current, last)
         else:
@@ -544,7 +560,7 @@ class LaneProtocol(HttpToolsProtocol):
         """End a connection whose time is up, saying why where the client has begun to ask."""
         if self._phase is _Phase.LINGER:
             self.transport.abort()
-        elif self._phase is _Phase.REST or (self._phase is _Phase.HEAD and not self._head_bytes):
+        elif self._phase is _Phase.REST or self.headers is None:
             self.transport.close()
         else:
             self.refuse(408)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -72,10 +73,6 @@ class RateLimiter:
             self._buckets.popitem(last=False)
 
 
-class _Cut(Exception):
-    """The request went over a limit; carries the HTTP status."""
-
-
 class ReceiptGuard:
     """ASGI middleware that bounds a request's body in time and size.
 
@@ -92,40 +89,45 @@ class ReceiptGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
+        receipt = _Receipt(receive, send, self._limits)
+        await self._app(scope, receipt.receive, receipt.send)
 
-        async def watched_send(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
 
+class _Receipt:
+    """One request's body on its way in. Over a limit, the application sees the client gone."""
+
+    def __init__(self, receive: Receive, send: Send, limits: HttpLimits) -> None:
+        self._receive, self._send = receive, send
+        self._deadline = asyncio.get_running_loop().time() + limits.body_s
+        self._room = limits.max_body
+        self._whole = self._started = self._refused = False
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, unless the answer is out already."""
+        if not self._refused:
+            self._started = True
+            await self._send(message)
+
+    async def receive(self) -> Message:
+        """Return the next piece of the body, in time and within the size."""
+        if self._whole:
+            return await self._receive()
         try:
-            await self._app(scope, self._bounded(receive), watched_send)
-        except _Cut as cut:
-            if not started:
-                await send_plain(send, cut.args[0], b"request over a limit\n", ((b"connection", b"close"),))
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            return await self._refuse(408)
+        self._room -= len(message.get("body", b""))
+        self._whole = not message.get("more_body", False)
+        return message if self._room >= 0 else await self._refuse(413)
 
-    def _bounded(self, receive: Receive) -> Receive:
-        """Return a `receive` that gives up in time."""
-        deadline = asyncio.get_running_loop().time() + self._limits.body_s
-        size, whole = 0, False
-
-        async def bounded() -> Message:
-            nonlocal size, whole
-            if whole:
-                return await receive()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError:
-                raise _Cut(408) from None
-            size += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if size > self._limits.max_body:
-                raise _Cut(413)
-            return message
-
-        return bounded
+    async def _refuse(self, status: int) -> Message:
+        """Answer in the application's place, and tell it that there is nobody left."""
+        if not self._started and not self._refused:
+            phrase = HTTPStatus(status).phrase.lower().encode()
+            await send_plain(self._send, status, phrase + b"\n", ((b"connection", b"close"),))
+        self._refused = self._whole = True
+        return {"type": "http.disconnect"}
 
 
 async def send_plain(send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:

@@ -126,6 +126,16 @@ due_at FROM pushes WHERE due_at <= ? ORDER BY due_at LIMIT ?;
 -- Messages whose worker has not been heard of.
 SELECT message_id FROM messages WHERE leased_until <= ? ORDER BY leased_until LIMIT ?;
 
+-- name: expired
+-- Queued messages whose validity is over, among the ten thousand that wait longest.
+SELECT q.message_id FROM (SELECT message_id, batch_id FROM messages INDEXED BY messages_due
+WHERE connector = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT 10000) q
+JOIN batches b ON b.batch_id = q.batch_id WHERE b.valid_until <= ?2 LIMIT ?3;
+
+-- name: queued_connectors
+-- Names of the connectors that messages wait for.
+SELECT DISTINCT connector FROM messages INDEXED BY messages_due WHERE due_at IS NOT NULL;
+
 -- name: find_batch
 -- A batch of an account.
 SELECT batch_id, account_id, created_at, originator, source_id, dca, body, last_message_id FROM batches

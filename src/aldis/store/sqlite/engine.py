@@ -122,6 +122,14 @@ class SqliteStore:
         """Return ids of messages whose lease ended before now."""
         return [row[0] for row in self._read(SQL["lapsed"], (now, limit))]
 
+    def expired(self, connector: str, now: int, limit: int) -> Sequence[int]:
+        """Return ids of queued messages whose validity is over."""
+        return [row[0] for row in self._read(SQL["expired"], (connector, now, limit))]
+
+    def queued_connectors(self) -> Sequence[str]:
+        """Return the names of connectors that messages wait for."""
+        return [row[0] for row in self._read(SQL["queued_connectors"])]
+
     async def find_report(self, account_id: int, batch_id: int, msisdn: int | None) -> BatchReport | None:
         """Return a batch of an account, its messages in order; with a number, only those to it."""
         row = self._read(SQL["find_batch"], (batch_id, account_id)).fetchone()

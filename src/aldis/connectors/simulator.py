@@ -1,0 +1,503 @@
+"""A message centre for tests, demonstrations and benchmarks: real SMPP on a real socket, outcomes chosen by number.
+
+See `aldis.connectors.outcomes` for the numbers. Receipts are kept, within a bound, until an ESME answered them with
+ESME_ROK: what is refused, not answered or cut off comes again.
+"""
+
+import asyncio
+import heapq
+import itertools
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import ClassVar, Protocol
+
+import msgspec
+
+from aldis.connectors.base import OutboundPart, Sink
+from aldis.connectors.outcomes import DELIVERED, OUTCOMES, Answer, Script, Step
+from aldis.connectors.smpp import SmppConnector, SmppSettings
+from aldis.connectors.transport import Link
+from aldis.smpp import events
+from aldis.smpp.commands import BindRequest, Command, DeliverSm, EsmClass, RegisteredDelivery, SubmitSm
+from aldis.smpp.errors import CommandStatus
+from aldis.smpp.receipt import format_receipt, receipt_tlvs
+from aldis.smpp.session import Limits, SmscSession
+
+_TICK_S = 0.002  # receipts are gathered in steps of this length
+_REMEMBERED_NUMBERS = 100_000
+_NOT_SUPPORTED = {
+    int(Command.QUERY_SM): CommandStatus.ESME_RQUERYFAIL,
+    int(Command.CANCEL_SM): CommandStatus.ESME_RCANCELFAIL,
+    int(Command.REPLACE_SM): CommandStatus.ESME_RREPLACEFAIL,
+}
+
+
+class SimulatorRates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often what goes wrong with numbers that have no script of their own; shares from 0 to 1."""
+
+    seed: int = 0
+    fail: float = 0.0
+    """The receipt says UNDELIV err:050."""
+    no_receipt: float = 0.0
+    throttle: float = 0.0
+    """The submit is refused with ESME_RTHROTTLED."""
+    early: float = 0.0
+    """The receipt overtakes the submit_sm_resp."""
+    duplicate: float = 0.0
+    """The receipt comes twice."""
+
+
+class SmscSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the simulated message centre behaves."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0: any free port."""
+    passwords: dict[str, str] | None = None
+    """system_id and password of each ESME; None lets everyone in."""
+    max_binds: int = 0
+    """Binds that a system_id may hold; 0: any number."""
+    receipt_delay_ms: int = 50
+    late_delay_ms: int = 30_000
+    early_gap_ms: int = 100
+    """How far a receipt that comes first is ahead of the submit_sm_resp."""
+    resend_ms: int = 1_000
+    """Pause before a refused receipt is sent again."""
+    receipt_timeout_s: float = 10.0
+    """How long a receipt may stay unanswered before it is sent again."""
+    window: int = 100
+    """Receipts that a bind may have unanswered."""
+    max_receipts: int = 1_000_000
+    """Receipts kept; more are dropped and counted."""
+    enquire_link_s: float = 30.0
+    rates: SimulatorRates = SimulatorRates()
+
+
+class Observer(Protocol):
+    """A witness of what the message centre saw."""
+
+    def on_submit(self, system_id: str, pdu: SubmitSm, message_id: str) -> None:
+        """See a submit_sm before it is answered; no message_id if it was refused."""
+
+    def on_receipt_answered(self, message_id: str, status: int) -> None:
+        """See the ESME's answer to a receipt."""
+
+
+class _Outgoing:
+    """One deliver_sm on its way."""
+
+    __slots__ = ("account", "make", "message_id")
+
+    def __init__(self, account: "_Account", message_id: str, make: Callable[[], DeliverSm]) -> None:
+        self.account = account
+        self.message_id = message_id
+        self.make = make
+
+
+class _Account:
+    """What belongs to a system_id and outlives its connections."""
+
+    def __init__(self, system_id: str) -> None:
+        self.system_id = system_id
+        self.binds: list[_Connection] = []
+        self.ready: deque[_Outgoing] = deque()
+        self.turns: OrderedDict[bytes, int] = OrderedDict()
+        """By number: how often the script's trouble was made already."""
+
+
+class _Agenda:
+    """Actions by time, in one heap with one timer."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    def after(self, delay_ms: int, action: Callable[[], None]) -> None:
+        due = self._loop.time() + delay_ms / 1000
+        heapq.heappush(self._heap, (due, next(self._order), action))
+        if self._timer is None or due < self._timer_at - _TICK_S:
+            self._set_timer(due)
+
+    def stop(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._heap.clear()
+
+    def _set_timer(self, due: float) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer_at = max(due, self._loop.time() + _TICK_S)
+        self._timer = self._loop.call_at(self._timer_at, self._run)
+
+    def _run(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        while self._heap and self._heap[0][0] <= now:
+            heapq.heappop(self._heap)[2]()
+        if self._heap and self._timer is None:
+            self._set_timer(self._heap[0][0])
+
+
+class Smsc:
+    """A message centre. Use as an async context manager, or `start` and `close`."""
+
+    def __init__(self, settings: SmscSettings, now_ms: Callable[[], int], observer: Observer | None = None) -> None:
+        """Prepare; nothing listens before `start`.
+
+        Args:
+            settings: How to behave.
+            now_ms: The clock for the dates in receipts, epoch ms; message ids begin with its first value.
+            observer: Who sees each submit and each answered receipt.
+        """
+        self.settings = settings
+        self.rates = settings.rates
+        """May be replaced at any time."""
+        self.port = 0
+        self.submits = 0
+        self.receipts_answered = 0
+        self.receipts_dropped = 0
+        self.receipts_kept = 0
+        """Receipts that were not answered with ESME_ROK yet."""
+        self.connections: set[_Connection] = set()
+        self._now_ms = now_ms
+        self._observer = observer
+        self._accounts: dict[str, _Account] = {}
+        self._random = random.Random(settings.rates.seed)  # noqa: S311 (a simulation)
+        self._ids = itertools.count(now_ms() * 1000)
+        self._to_pump: set[_Account] = set()
+
+    async def start(self) -> None:
+        """Listen; `port` is known from here on."""
+        self._loop = asyncio.get_running_loop()
+        self._agenda = _Agenda()
+        self._server = await self._loop.create_server(self._connect, self.settings.host, self.settings.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Cut all connections and listen no more. Receipts that were not answered are lost."""
+        self._server.close()
+        self._agenda.stop()
+        self.cut()
+        await self._server.wait_closed()
+
+    async def __aenter__(self) -> "Smsc":
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await self.close()
+
+    def cut(self) -> None:
+        """Cut all connections without a word."""
+        for connection in list(self.connections):
+            connection.link.abort("cut")
+
+    def freeze(self) -> None:
+        """Leave all connections open, and read and answer nothing on them any more."""
+        for connection in self.connections:
+            connection.link.hold_reading()
+            connection.link.can_write = False
+
+    def thaw(self) -> None:
+        """Take back `freeze`."""
+        for connection in self.connections:
+            connection.link.can_write = True
+            connection.link.release_reading()
+
+    def deliver(self, system_id: str, pdu: DeliverSm) -> None:
+        """Send a message from a subscriber, as soon as the ESME can receive, until it is answered."""
+        self._offer(_Outgoing(self._account(system_id), "", lambda: pdu), keep=True)
+
+    def _connect(self) -> Link:
+        return _Connection(self).link
+
+    def _account(self, system_id: str) -> _Account:
+        account = self._accounts.get(system_id)
+        if account is None:
+            account = self._accounts[system_id] = _Account(system_id)
+        return account
+
+    def _admit(self, pdu: BindRequest) -> tuple[int, _Account]:
+        system_id = pdu.system_id.decode("latin-1")
+        passwords = self.settings.passwords
+        account = self._account(system_id) if passwords is None or system_id in passwords else _Account(system_id)
+        if passwords is not None and passwords.get(system_id) != pdu.password.decode("latin-1"):
+            return CommandStatus.ESME_RINVPASWD, account
+        if 0 < self.settings.max_binds <= len(account.binds):
+            return CommandStatus.ESME_RBINDFAIL, account
+        return CommandStatus.ESME_ROK, account
+
+    def _submit(self, connection: "_Connection", account: _Account, request: events.Incoming, pdu: SubmitSm) -> None:
+        self.submits += 1
+        script = OUTCOMES.get(pdu.destination_addr[-4:].decode("latin-1")) or self._by_rates()
+        if refusal := self._refusal(account, script, pdu):
+            self._see_submit(account, pdu, "")
+            connection.answer(request, refusal)
+            return
+        message_id = str(next(self._ids))
+        self._see_submit(account, pdu, message_id)
+        self._plan_receipts(account, script, pdu, message_id)
+        self._respond(connection, account, script, request, message_id)
+
+    def _respond(
+        self, connection: "_Connection", account: _Account, script: Script, request: events.Incoming, message_id: str
+    ) -> None:
+        assert isinstance(request.pdu, SubmitSm)
+        delay_ms = script.response_after_ms + self.settings.early_gap_ms * script.receipt_first
+        if script.answer is Answer.SWALLOW:
+            return
+        if script.answer is Answer.CUT and self._take_turn(account, request.pdu.destination_addr, 1, again=False):
+            connection.link.abort("cut by script")
+        elif delay_ms:
+            self._agenda.after(delay_ms, partial(connection.answer, request, 0, message_id.encode()))
+        else:
+            connection.answer(request, 0, message_id.encode())
+
+    def _by_rates(self) -> Script:
+        rates, draw = self.rates, self._random.random
+        if rates == _NO_RATES:
+            return DELIVERED
+        if draw() < rates.throttle:
+            return _THROTTLED
+        receipts = _FAILED if draw() < rates.fail else DELIVERED.receipts
+        if draw() < rates.no_receipt:
+            receipts = ()
+        return Script(
+            shows=DELIVERED.shows,
+            what="",
+            receipts=receipts,
+            receipt_first=draw() < rates.early,
+            copies=1 + (draw() < rates.duplicate),
+        )
+
+    def _refusal(self, account: _Account, script: Script, pdu: SubmitSm) -> int:
+        if not script.refusal:
+            return 0
+        if script.refusals and not self._take_turn(account, pdu.destination_addr, script.refusals, again=True):
+            return 0
+        return script.refusal
+
+    def _take_turn(self, account: _Account, number: bytes, turns: int, *, again: bool) -> bool:
+        """Return whether it's the number's turn for trouble: `turns` times in a row, then once not, then `again`."""
+        made = account.turns.pop(number, 0)
+        if made < turns:
+            account.turns[number] = made + 1
+        elif not again:
+            account.turns[number] = made
+        while len(account.turns) > _REMEMBERED_NUMBERS:
+            account.turns.popitem(last=False)
+        return made < turns
+
+    def _see_submit(self, account: _Account, pdu: SubmitSm, message_id: str) -> None:
+        if self._observer:
+            self._observer.on_submit(account.system_id, pdu, message_id)
+
+    def _plan_receipts(self, account: _Account, script: Script, pdu: SubmitSm, message_id: str) -> None:
+        if not pdu.registered_delivery & RegisteredDelivery.RECEIPT:
+            return
+        settings = self.settings
+        delay_ms = settings.late_delay_ms if script.late else 0 if script.receipt_first else settings.receipt_delay_ms
+        for step in script.receipts * script.copies:
+            make = partial(self._receipt, pdu, message_id, step, self._now_ms())
+            outgoing = _Outgoing(account, message_id, make)
+            if delay_ms:
+                self._agenda.after(delay_ms, partial(self._offer, outgoing, keep=True))
+            else:
+                self._offer(outgoing, keep=True)
+
+    def _receipt(self, submitted: SubmitSm, message_id: str, step: Step, submitted_at: int) -> DeliverSm:
+        text = format_receipt(
+            message_id, step.state, submitted_at=submitted_at, done_at=self._now_ms(), error=step.error
+        )
+        return DeliverSm(
+            source_addr_ton=submitted.dest_addr_ton,
+            source_addr_npi=submitted.dest_addr_npi,
+            source_addr=submitted.destination_addr,
+            dest_addr_ton=submitted.source_addr_ton,
+            dest_addr_npi=submitted.source_addr_npi,
+            destination_addr=submitted.source_addr,
+            esm_class=EsmClass.INTERMEDIATE if step.intermediate else EsmClass.RECEIPT,
+            short_message=text,
+            tlvs=receipt_tlvs(message_id, step.state),
+        )
+
+    def _offer(self, outgoing: _Outgoing, *, keep: bool = False) -> None:
+        """Queue a deliver_sm for the account's binds; `keep`: it is new, and counts."""
+        if keep and self.receipts_kept >= self.settings.max_receipts:
+            self.receipts_dropped += 1
+            return
+        self.receipts_kept += keep
+        outgoing.account.ready.append(outgoing)
+        self._pump_soon(outgoing.account)
+
+    def _pump_soon(self, account: _Account) -> None:
+        if not self._to_pump:
+            self._loop.call_soon(self._pump)
+        self._to_pump.add(account)
+
+    def _pump(self) -> None:
+        accounts = list(self._to_pump)
+        self._to_pump.clear()
+        for account in accounts:
+            for bind in account.binds:
+                bind.send(account.ready)
+
+    def _answered(self, outgoing: _Outgoing, status: int) -> None:
+        if outgoing.message_id:
+            self.receipts_answered += 1
+            if self._observer:
+                self._observer.on_receipt_answered(outgoing.message_id, status)
+        if status:
+            self._agenda.after(self.settings.resend_ms, partial(self._offer, outgoing))
+        else:
+            self.receipts_kept -= 1
+
+
+_NO_RATES = SimulatorRates()
+_FAILED = (Step("UNDELIV", "050"),)
+_THROTTLED = Script(shows=DELIVERED.shows, what="", refusal=CommandStatus.ESME_RTHROTTLED)
+
+
+class _Connection:
+    """One connection of an ESME."""
+
+    def __init__(self, smsc: Smsc) -> None:
+        settings = smsc.settings
+        limits = Limits(
+            window=settings.window,
+            enquire_link_s=settings.enquire_link_s,
+            response_timeout_s=settings.receipt_timeout_s,
+        )
+        self._smsc = smsc
+        self._account: _Account | None = None
+        self.session = SmscSession(asyncio.get_running_loop().time(), limits)
+        self.link = Link(self.session, self._on_events, self._on_room, read_while_stuck=False)
+        smsc.connections.add(self)
+
+    def answer(self, request: events.Incoming, status: int, message_id: bytes = b"") -> None:
+        if self.session.answer(request, status, message_id):
+            self.link.wake()
+
+    def send(self, ready: deque[_Outgoing]) -> None:
+        if not self.link.can_write:
+            return
+        now = self.link.now()
+        for _ in range(min(self.session.room(), len(ready))):
+            outgoing = ready.popleft()
+            self.session.submit(outgoing.make(), outgoing, now)
+        self.link.wake()
+
+    def _on_room(self) -> None:
+        if self._account and self._account.ready:
+            self._smsc._pump_soon(self._account)
+
+    def _on_events(self, batch: Sequence[events.Event]) -> None:
+        for event in batch:
+            if isinstance(event, events.Incoming):
+                self._incoming(event)
+            elif isinstance(event, events.Accepted):
+                self._smsc._answered(event.token, 0)
+            elif isinstance(event, events.Refused):
+                self._smsc._answered(event.token, event.status)
+            elif isinstance(event, events.Unknown | events.NotSent):
+                self._smsc._offer(event.token)
+            elif isinstance(event, events.BindRequested):
+                self._bind(event)
+            elif isinstance(event, events.Ended):
+                self._leave()
+        self._on_room()
+
+    def _incoming(self, request: events.Incoming) -> None:
+        if self.session.is_over or self._account is None:
+            return
+        if isinstance(request.pdu, SubmitSm):
+            self._smsc._submit(self, self._account, request, request.pdu)
+        else:
+            self.answer(request, _NOT_SUPPORTED.get(request.pdu.command_id, CommandStatus.ESME_RSUBMITFAIL))
+
+    def _bind(self, event: events.BindRequested) -> None:
+        status, account = self._smsc._admit(event.pdu)
+        if not status:
+            self._account = account
+            account.binds.append(self)
+        self._on_events(self.session.answer_bind(status, b"simulator", self.link.now()))
+        self.link.wake()
+
+    def _leave(self) -> None:
+        self._smsc.connections.discard(self)
+        if self._account and self in self._account.binds:
+            self._account.binds.remove(self)
+
+
+class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a simulator connector needs to know."""
+
+    name: str
+    window: int = 100
+    rate: float = 0.0
+    response_timeout_s: float = 60.0
+    smsc: SmscSettings = SmscSettings()
+
+
+class SimulatorConnector:
+    """A `Connector` with its own message centre: an `Smsc` on loopback, and an `SmppConnector` bound to it."""
+
+    settings_type: ClassVar[type[SimulatorSettings]] = SimulatorSettings
+
+    def __init__(
+        self, settings: SimulatorSettings, sink: Sink, now_ms: Callable[[], int], observer: Observer | None = None
+    ) -> None:
+        """Prepare; nothing listens before `run`. See `SmppConnector` and `Smsc` for the arguments."""
+        self.name = settings.name
+        self.smsc = Smsc(settings.smsc, now_ms, observer)
+        esme = SmppSettings(
+            name=settings.name,
+            host=settings.smsc.host,
+            port=settings.smsc.port,
+            system_id="aldis",
+            password=_password_of("aldis", settings.smsc.passwords),
+            window=settings.window,
+            rate=settings.rate,
+            response_timeout_s=settings.response_timeout_s,
+        )
+        self.smpp = SmppConnector(esme, sink, now_ms)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether parts can be submitted now."""
+        return self.smpp.is_bound
+
+    def capacity(self) -> int:
+        """Return how many parts `submit` would take now."""
+        return self.smpp.capacity()
+
+    def submit(self, parts: Sequence[OutboundPart]) -> int:
+        """Send parts, in order, and return how many were taken."""
+        return self.smpp.submit(parts)
+
+    async def run(self) -> None:
+        """Listen, bind and serve until cancelled or drained."""
+        async with self.smsc:
+            self.smpp.move_to(self.smsc.settings.host, self.smsc.port)
+            await self.smpp.run()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more parts, wait for the outcomes still out, then unbind."""
+        await self.smpp.drain(timeout_s)
+
+
+def _password_of(system_id: str, passwords: Mapping[str, str] | None) -> str:
+    return passwords.get(system_id, "") if passwords else ""
+
+
+if __name__ == "__main__":
+    from aldis.connectors.simulator_main import run
+
+    run()

@@ -1,0 +1,274 @@
+"""Due messages out: claim, cut into parts, hand to a connector, record what came of it (T2, T3)."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from aldis.connectors.base import Connector, NotSent, OutboundPart, Outcome, Refused
+from aldis.ledger import Ended, Ledger, News, Submitted
+from aldis.model.errors import OurError
+from aldis.model.status import Status
+from aldis.rules.retry import next_submit_at
+from aldis.store.base import Due
+from aldis.text.segment import Segment, concat_reference, data_coding, split
+
+log = structlog.get_logger()
+
+LEASE_MS = 15 * 60_000
+"""Longer than a part can stay in a window; only a dead process lets a lease lapse."""
+POLL_S = 0.5
+SWEEP_S = 15.0
+MAX_UNRECORDED = 20_000
+MAX_GROUP = 2_000
+MAX_CLAIM = 500
+RETRY_RECORD_S = 0.25
+
+
+class _Open:
+    """A message of several parts on its way out."""
+
+    __slots__ = ("outcomes", "remaining")
+
+    def __init__(self, remaining: int) -> None:
+        self.remaining = remaining
+        self.outcomes: list[tuple[int, Outcome]] = []
+
+
+class Dispatch:
+    """Keeps every connector's window full while messages are due.
+
+    A connector that is not bound has its queue paused: nothing of it is claimed. What was claimed and can't be sent
+    any more goes back unharmed when the machine stops.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        connectors: Mapping[str, Connector],
+        expired: Callable[[str, int, int], Sequence[int]],
+    ) -> None:
+        """Take the ledger and the connectors by name.
+
+        Args:
+            ledger: Where messages are claimed and news goes.
+            connectors: By name.
+            expired: `(connector, now, limit)` -> ids of queued messages whose validity is over.
+        """
+        self._ledger = ledger
+        self._connectors = connectors
+        self._expired = expired
+        self._held: dict[str, deque[OutboundPart]] = {name: deque() for name in connectors}
+        self._wakes = {name: asyncio.Event() for name in connectors}
+        self._open: dict[int, _Open] = {}
+        self._news: list[News] = []
+        self._news_wake = asyncio.Event()
+        self._recorded = asyncio.Event()
+        self._stopping = False
+        self._gave_back = False
+        self._recording = False
+        self._segments: tuple[int, Segment] | None = None
+        self.submitted = 0
+        self.recorded = 0
+
+    @property
+    def unrecorded(self) -> int:
+        """Outcomes that are not on disk yet."""
+        return len(self._news)
+
+    def wake(self) -> None:
+        """Look for due messages now: new ones are on disk."""
+        for event in self._wakes.values():
+            event.set()
+
+    def on_ready(self, connector: str) -> None:
+        """Take note that a connector has room."""
+        self._wakes[connector].set()
+
+    def on_outcomes(self, connector: str, outcomes: Sequence[tuple[OutboundPart, Outcome]]) -> None:
+        """Take what came of submitted parts; a message's news is complete with its last part."""
+        for part, outcome in outcomes:
+            if part.parts == 1:
+                self._tell(connector, part, ((1, outcome),))
+                continue
+            open_ = self._open.get(part.message_id)
+            if open_ is None:
+                self._tell(connector, part, ((part.part_no, outcome),))
+                continue
+            open_.outcomes.append((part.part_no, outcome))
+            open_.remaining -= 1
+            if not open_.remaining:
+                del self._open[part.message_id]
+                self._tell(connector, part, tuple(sorted(open_.outcomes, key=lambda pair: pair[0])))
+        self._news_wake.set()
+        self._wakes[connector].set()
+
+    def _tell(self, connector: str, part: OutboundPart, outcomes: tuple[tuple[int, Outcome], ...]) -> None:
+        now = self._ledger.now_ms()
+        retry_at = None
+        refused = [outcome for _, outcome in outcomes if isinstance(outcome, Refused) and outcome.retryable]
+        if refused:
+            throttled = any(outcome.throttled for outcome in refused)
+            retry_at = next_submit_at(part.attempt, now, throttled, part.message_id)
+            if part.valid_until is not None and retry_at >= part.valid_until:
+                retry_at = None
+        self._news.append(
+            Submitted(part.message_id, self._ledger.next_id(), now, part.attempt, connector, outcomes, retry_at)
+        )
+
+    async def run(self) -> None:
+        """Feed all connectors until cancelled; call `stop` first to end without loss."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._record_loop(), name="dispatch-record")
+            tasks.create_task(self._sweep_loop(), name="dispatch-sweep")
+            for name, connector in self._connectors.items():
+                tasks.create_task(self._feed_loop(name, connector), name=f"dispatch-{name}")
+
+    def stop(self) -> None:
+        """Claim nothing more, and give back what is claimed and not yet handed to a connector."""
+        self._stopping = self._gave_back = True
+        for name, held in self._held.items():
+            parts = list(held)
+            held.clear()
+            self.on_outcomes(name, [(part, NotSent("stopping")) for part in parts])
+
+    async def flush(self) -> None:
+        """Wait until every outcome heard so far is on disk."""
+        self._news_wake.set()
+        while self._news or self._recording:
+            await self._recorded.wait()
+            self._recorded.clear()
+
+    async def _feed_loop(self, name: str, connector: Connector) -> None:
+        wake = self._wakes[name]
+        while not self._stopping:
+            try:
+                await self._feed(name, connector)
+            except OurError as error:
+                log.error("claim failed: the ledger can't take it", connector=name, error=str(error))
+                await asyncio.sleep(POLL_S)
+            except Exception:
+                log.exception("dispatch failed", connector=name)
+                await asyncio.sleep(POLL_S)
+            try:
+                async with asyncio.timeout(POLL_S):
+                    await wake.wait()
+            except TimeoutError:
+                pass
+            wake.clear()
+
+    async def _feed(self, name: str, connector: Connector) -> None:
+        held = self._held[name]
+        while not self._stopping and connector.is_bound and len(self._news) < MAX_UNRECORDED:
+            self._hand_over(connector, held)
+            room = connector.capacity()
+            if held or room <= 0:
+                return
+            dues = await self._ledger.claim(name, min(room, MAX_CLAIM), LEASE_MS)
+            if not dues:
+                return
+            for due in dues:
+                held.extend(self._parts(due))
+            if self._gave_back:
+                self.stop()
+
+    def _hand_over(self, connector: Connector, held: deque[OutboundPart]) -> None:
+        if held:
+            taken = connector.submit(list(held))
+            for _ in range(taken):
+                held.popleft()
+            self.submitted += taken
+
+    def _parts(self, due: Due) -> list[OutboundPart]:
+        now = self._ledger.now_ms()
+        if due.valid_until <= now:
+            self._end(due, now, Status.EXPIRED, "validity ended before it could be sent")
+            return []
+        try:
+            segments = self._cut(due)
+        except ValueError as error:
+            self._end(due, now, Status.INTERNAL_ERROR, f"the body can't be cut into parts: {error}")
+            return []
+        if due.parts > 1:
+            self._open[due.message_id] = _Open(len(due.pending))
+        coding = data_coding(due.dca, due.msg_class)
+        return [
+            OutboundPart(
+                message_id=due.message_id,
+                part_no=part_no,
+                parts=due.parts,
+                attempt=due.attempt,
+                msisdn=due.msisdn,
+                originator=due.originator,
+                octets=segments[part_no - 1].octets,
+                data_coding=coding,
+                udhi=segments[part_no - 1].udhi,
+                valid_until=due.valid_until,
+            )
+            for part_no in due.pending
+        ]
+
+    def _cut(self, due: Due) -> list[Segment]:
+        if due.parts == 1 and self._segments is not None and self._segments[0] == due.batch_id:
+            return [self._segments[1]]
+        segments = split(due.body, due.dca, concat_reference(due.message_id))
+        if len(segments) != due.parts:
+            raise ValueError(f"{len(segments)} parts, priced as {due.parts}")
+        if due.parts == 1:
+            self._segments = (due.batch_id, segments[0])
+        return segments
+
+    def _end(self, due: Due, now: int, status: Status, detail: str) -> None:
+        self._news.append(Ended(due.message_id, self._ledger.next_id(), now, status, detail))
+        self._news_wake.set()
+
+    async def _record_loop(self) -> None:
+        while True:
+            await self._news_wake.wait()
+            self._news_wake.clear()
+            while self._news:
+                group, self._news = self._news[:MAX_GROUP], self._news[MAX_GROUP:]
+                self._recording = True
+                await self._record(group)
+                self._recording = False
+            self._recorded.set()
+
+    async def _record(self, group: list[News]) -> None:
+        """Write news, however long the ledger refuses it: it is known nowhere else."""
+        while True:
+            try:
+                await self._ledger.record(group)
+            except OurError as error:
+                log.error("outcomes wait: the ledger can't take them", count=len(group), error=str(error))
+                await asyncio.sleep(RETRY_RECORD_S)
+            except Exception:
+                if len(group) == 1:
+                    log.exception("outcome dropped", message_id=group[0].message_id)
+                    return
+                for one in group:
+                    await self._record([one])
+                return
+            else:
+                self.recorded += len(group)
+                return
+
+    async def _sweep_loop(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                await self.sweep()
+            except Exception:
+                log.exception("sweep failed")
+
+    async def sweep(self) -> None:
+        """Call off leases of dead workers; end queued messages whose validity is over, also where no link is up."""
+        now = self._ledger.now_ms()
+        await self._ledger.recover(now)
+        for name in self._connectors:
+            ids = self._expired(name, now, MAX_GROUP)
+            news_ids = self._ledger.ids.take(len(ids), now)
+            detail = "validity ended before it could be sent"
+            await self._ledger.record(
+                [Ended(m, n, now, Status.EXPIRED, detail) for m, n in zip(ids, news_ids, strict=True)]
+            )

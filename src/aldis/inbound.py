@@ -1,0 +1,68 @@
+"""What upstreams send: on disk first, answered then (T4)."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from aldis.connectors.base import Delivery
+from aldis.ledger import Ledger
+from aldis.model.errors import OurError
+
+log = structlog.get_logger()
+
+MAX_GROUP = 2_000
+
+
+class Inbound:
+    """Writes deliveries in groups and answers each after its group is on disk.
+
+    A group that can't be written is answered with a temporary error, so that the upstream sends it again.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Take the ledger."""
+        self._ledger = ledger
+        self._waiting: list[Delivery] = []
+        self._wake = asyncio.Event()
+        self.received = 0
+        self.refused = 0
+
+    def offer(self, deliveries: Sequence[Delivery]) -> None:
+        """Take what a connector has received."""
+        self._waiting.extend(deliveries)
+        self._wake.set()
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries not on disk yet."""
+        return len(self._waiting)
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+                await self._write(group)
+
+    async def _write(self, group: list[Delivery]) -> None:
+        try:
+            await self._ledger.receive(group)
+        except OurError as error:
+            log.error("receipts refused: the ledger can't take them", count=len(group), error=str(error))
+            self._answer(group, taken=False)
+        except Exception:
+            log.exception("receipts refused", count=len(group))
+            self._answer(group, taken=False)
+        else:
+            self._answer(group, taken=True)
+
+    def _answer(self, group: list[Delivery], *, taken: bool) -> None:
+        if taken:
+            self.received += len(group)
+        else:
+            self.refused += len(group)
+        for delivery in group:
+            delivery.answer(taken)
