@@ -29,7 +29,7 @@ $(DEV): requirements/dev.txt $(RUNTIME)
 setup: $(RUNTIME) ## Make .venv from the lock file; .venv/bin/aldis is the command
 
 run: setup ## Start the server with the built-in network simulator and a demo account
-	@$(BIN)/aldis run
+	@$(BIN)/aldis demo
 
 test: $(DEV) ## Run all tests
 	@$(BIN)/python -m pytest $(ARGS)

@@ -104,6 +104,12 @@ class Dispatch:
         self._news_wake.set()
         self._wakes[connector].set()
 
+    def on_late_outcomes(self, connector: str, outcomes: Sequence[tuple[OutboundPart, Outcome]]) -> None:
+        """Take answers to parts whose outcome was Unknown already: they make their ids known."""
+        for part, outcome in outcomes:
+            self._tell(connector, part, ((part.part_no, outcome),))
+        self._news_wake.set()
+
     def _tell(self, connector: str, part: OutboundPart, outcomes: tuple[tuple[int, Outcome], ...]) -> None:
         now = self._ledger.now_ms()
         retry_at = None

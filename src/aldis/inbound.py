@@ -25,6 +25,8 @@ class Inbound:
         self._ledger = ledger
         self._waiting: list[Delivery] = []
         self._wake = asyncio.Event()
+        self._written = asyncio.Event()
+        self._writing = False
         self.received = 0
         self.refused = 0
 
@@ -38,6 +40,12 @@ class Inbound:
         """Deliveries not on disk yet."""
         return len(self._waiting)
 
+    async def flush(self) -> None:
+        """Wait until everything offered so far is on disk and answered."""
+        while self._waiting or self._writing:
+            await self._written.wait()
+            self._written.clear()
+
     async def run(self) -> None:
         """Write until cancelled."""
         while True:
@@ -45,7 +53,10 @@ class Inbound:
             self._wake.clear()
             while self._waiting:
                 group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+                self._writing = True
                 await self._write(group)
+                self._writing = False
+            self._written.set()
 
     async def _write(self, group: list[Delivery]) -> None:
         try:

@@ -51,7 +51,18 @@ def frame(command_id: int, body: bytes, status: int = 0, sequence: int = 1) -> b
     return struct.pack(">IIII", 16 + len(body), command_id, status, sequence) + body
 
 
-SUBMIT_BODY = b"CMT\0\5\0Aldis\0\1\1447700900123\0\x40\x01\x020\0000001000000000R\0\1\0\4\3\5hello"
+SUBMIT_BODY = b"".join(
+    (
+        b"CMT\0",
+        b"\x05\x00Aldis\0",
+        b"\x01\x01447700900123\0",
+        b"\x40\x01\x02",
+        b"0\0",
+        b"000001000000000R\0",
+        b"\x01\x00\x04\x03",
+        b"\x05hello",
+    )
+)
 SUBMIT = SubmitSm(
     service_type=b"CMT",
     source_addr_ton=5,
@@ -69,7 +80,7 @@ SUBMIT = SubmitSm(
     sm_default_msg_id=3,
     short_message=b"hello",
 )
-RECEIPT_BODY = b"\0\1\1447700900123\0\5\0Aldis\0\4\0\0\0\0\0\0\0\0\2hi"
+RECEIPT_BODY = b"\0\x01\x01447700900123\0\5\0Aldis\0\4\0\0\0\0\0\0\0\0\2hi"
 RECEIPT_TLVS = b"\x00\x1e\x00\x04abc\0\x04\x27\x00\x01\x02"
 RECEIPT = DeliverSm(
     source_addr_ton=1,
@@ -107,7 +118,7 @@ WIRE: list[tuple[Pdu, int, bytes]] = [
     (
         QuerySmResp(b"77", b"240101120000000+", 2, 9),
         0x80000003,
-        b"77\0240101120000000+\0\2\x09",
+        b"77\x00240101120000000+\0\2\x09",
     ),
     (CancelSm(b"", b"77", 1, 1, b"44", 2, 3, b"45"), 0x08, b"\x0077\0\1\x0144\0\2\x0345\0"),
     (CancelSmResp(), 0x80000008, b""),
@@ -119,7 +130,7 @@ WIRE: list[tuple[Pdu, int, bytes]] = [
             short_message=b"x",
         ),
         0x21,
-        b"\0\0\0001\0\2\1\1\x0144\0\2all\0\0\0\0\0\0\0\0\0\0\1x",
+        b"\0\0\x001\0\2\1\1\x0144\0\2all\0\0\0\0\0\0\0\0\0\0\1x",
     ),
     (
         SubmitMultiResp(b"77", (Unsuccess(1, 1, b"44", 0x0B),)),

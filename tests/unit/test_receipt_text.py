@@ -154,6 +154,18 @@ def test_a_receipt_is_read_in_two_octets_a_character(text: str, data_coding: int
     assert wide == said(receipt(text))
 
 
+@pytest.mark.parametrize("text", [pytest.param(v[1], id=v[0]) for v in VARIANTS])
+def test_white_space_before_a_receipt_changes_nothing(text: str) -> None:
+    plain, indented = said(receipt(text)), said(receipt(" " + text))
+    assert (indented.upstream_id, indented.state, indented.error, indented.done_date, indented.is_final) == (
+        plain.upstream_id,
+        plain.state,
+        plain.error,
+        plain.done_date,
+        plain.is_final,
+    )
+
+
 def test_a_customers_text_in_chinese_does_not_hide_the_state() -> None:
     text = "id:123 sub:001 dlvrd:001 stat:DELIVRD err:000 text:" + "短信已经送达" * 5
     info = said(receipt(text.encode("utf-16-be"), data_coding=8))

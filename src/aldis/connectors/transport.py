@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from math import inf
+from typing import cast
 
 from aldis.smpp.events import Event
 from aldis.smpp.session import Session
@@ -52,8 +53,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport, self.can_write = transport, True
+        self._transport, self.can_write = cast("asyncio.Transport", transport), True  # uvloop's is no subclass
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

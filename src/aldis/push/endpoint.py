@@ -53,6 +53,8 @@ class End(Enum):
 
 
 class State(Enum):
+    """Where a job stands. A done one waits for its result to be on disk."""
+
     WAITING = auto()
     FLYING = auto()
     DONE = auto()
@@ -81,8 +83,8 @@ class Endpoint:
 
     __slots__ = (
         "host",
-        "is_proven",
         "in_flight",
+        "is_proven",
         "key",
         "limit",
         "listed",

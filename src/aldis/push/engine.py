@@ -1,8 +1,8 @@
 """The push machine: reports go out from memory right after the commit that made them durable.
 
-The table of pushes is read at the start, for what is due again, and for what memory had no room for. A push leaves the
-table only by a result, so that a crash repeats at most what was under way. The receivers are strangers: each has its own
-queue and its own bound on tries in flight, and waits its turn in a ring.
+The table of pushes is read at the start, for what is due again, and for what memory had no room for. A push leaves
+the table only by a result, so that a crash repeats at most what was under way. The receivers are strangers: each has
+its own queue and its own bound on tries in flight, and waits its turn in a ring.
 """
 
 import asyncio
@@ -236,7 +236,8 @@ class PushEngine:
         self._waiting -= 1
         self._in_flight += 1
         endpoint.in_flight += 1
-        if self._list(endpoint):
+        self._list(endpoint)
+        if self._ring:
             self._rouse()
         return job
 
@@ -322,6 +323,9 @@ class PushEngine:
         if endpoint.is_broken and endpoint.probe is None:
             loop = asyncio.get_running_loop()
             endpoint.probe = loop.call_later(endpoint.pause_s(), self._allow_probe, endpoint)
+        elif endpoint.probe is not None and not endpoint.is_broken:
+            endpoint.probe.cancel()
+            endpoint.probe = None
         if endpoint.is_broken != was_broken:
             event = "endpoint answers again" if was_broken else "endpoint does not answer"
             log.warning(event, host=endpoint.host, account_id=endpoint.key[0])

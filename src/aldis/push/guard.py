@@ -129,15 +129,23 @@ class EgressGuard:
         """
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        return self.judge([(entry[0], cast("SockAddr", entry[4])) for entry in found])
+
+    def judge(self, found: Sequence[tuple[int, SockAddr]]) -> list[tuple[int, SockAddr]]:
+        """Return those of some socket addresses that may be dialled.
+
+        Raises:
+            EgressDenied: None of them may.
+        """
         passed: list[tuple[int, SockAddr]] = []
         denied = EgressDenied("no usable address")
-        for family, _, _, _, sockaddr in found:
+        for family, sockaddr in found:
             try:
-                self.check(str(sockaddr[0]))
+                self.check(sockaddr[0])
             except EgressDenied as refusal:
                 denied = refusal
             else:
-                passed.append((family, cast("SockAddr", sockaddr)))
+                passed.append((family, sockaddr))
         if not passed:
             raise denied
         return passed

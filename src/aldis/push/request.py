@@ -110,7 +110,7 @@ def _assemble(parts: SplitResult, host: str, port: int | None) -> PushUrl:
 def _host(parts: SplitResult) -> str:
     host = parts.hostname or ""
     try:
-        if ":" in host:
+        if ":" in host or "[" in parts.netloc.rpartition("@")[2]:
             return str(IPv6Address(host)) if "%" not in host else _refuse_host()
         host = host.encode("idna").decode("ascii").lower()
     except ValueError:

@@ -210,7 +210,21 @@ _match_date = re.compile(r"(\d[\d/:_. T+-]*)", re.ASCII).match
 _STRUCTURE: Final = frozenset({"sub", "dlvrd", "submit", "done", "err"})
 
 
+# The text as most networks write it; the general way below reads it alike, at three times the price.
+_match_standard = re.compile(
+    r"id:([^\s,;|]+) sub:\d+ dlvrd:\d+ submit date:\d+ done date:(\d+) stat:([A-Z]+) err:(\w+)(?: text:|$)",
+    re.ASCII | re.IGNORECASE,
+).match
+
+
 def _read_text(text: str) -> _Said:
+    if standard := _match_standard(text):
+        upstream_id, done_date, word, error = standard.groups()
+        return _Said(upstream_id, _canonical(word), error, done_date, looks_like_receipt=True)
+    return _read_any_text(text)
+
+
+def _read_any_text(text: str) -> _Said:
     fields, labelled = _fields_of(text)
     upstream_id = _first_word(fields.get("id", ""))
     state = _canonical(_first_word(fields.get("stat", "")))

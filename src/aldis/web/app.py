@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -14,7 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aldis.web.health import Health, HealthPages
 from aldis.web.metrics import Metrics, Source
-from aldis.web.request import PLAIN, Answer, Handler, Request
+from aldis.web.request import PLAIN, Answer, Handler, Request, failure, where
+
+_log = structlog.get_logger(__name__)
 
 _METHODS: Final = frozenset(("GET", "POST"))
 _SLASHES: Final = re.compile("/{2,}")
@@ -98,7 +101,11 @@ class HandlerRoute:
                 body,
                 client[0] if client else "",
             )
-            answer = await self._handler(request)
+            try:
+                answer = await self._handler(request)
+            except Exception as error:  # noqa: BLE001 - as on the lane
+                _log.error("web.handler_failed", error=where(error))
+                answer = failure()
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})

@@ -42,7 +42,7 @@ class Reports(Protocol):
     """Where reports are read."""
 
     async def find_report(self, account_id: int, batch_id: int, msisdn: int | None) -> BatchReport | None:
-        """Return an account's batch with all its messages, or only those to one number; None if it has no such batch."""
+        """Return an account's batch with all its messages or those to one number; None if it has no such batch."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
+from http import HTTPStatus
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -67,6 +68,16 @@ Handler = Callable[[Request], Coroutine[Any, Any, Answer]]
 `asyncio.current_task()`, such as `asyncio.timeout` or a task group."""
 
 PLAIN: Final[Headers] = ((b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff"))
+
+
+def refusal(status: int) -> Answer:
+    """Return the answer to a request that HTTP itself does not let through."""
+    return Answer(HTTPStatus(status).phrase.lower().encode() + b"\n", PLAIN, status)
+
+
+def failure() -> Answer:
+    """Return the answer where a handler broke."""
+    return refusal(500)
 
 
 def where(error: BaseException) -> str:

@@ -17,9 +17,10 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from aldis.web.lane import Lane, LaneProtocol
+from aldis.web.lane import LaneProtocol
 from aldis.web.limits import HttpLimits, ReceiptGuard, send_plain
 from aldis.web.request import PLAIN, Answer, Handler, Request, where
+from aldis.web.turn import Lane
 
 _log = structlog.get_logger(__name__)
 

@@ -39,7 +39,7 @@ def parse_params(query: bytes, body: bytes) -> dict[str, bytes]:
     Raises:
         InvalidField: More than 10,000 pairs.
     """
-    if query.count(b"&") + body.count(b"&") >= MAX_PARAMS:
+    if sum(source.count(b"&") + 1 for source in (query, body) if source) > MAX_PARAMS:
         raise InvalidField("too many parameters")
     params: dict[str, bytes] = {}
     for source in (query, body):

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,11 @@ class SqliteStore:
         self._stop = threading.Event()
         self._checkpointer = threading.Thread(target=self._checkpoint, name="ledger-checkpoint", daemon=True)
         self._checkpointer.start()
+
+    @property
+    def statuses(self) -> Mapping[int, int]:
+        """How many messages reached each status since the start."""
+        return self._context.statuses
 
     @property
     def parked(self) -> int:
@@ -145,7 +150,11 @@ class SqliteStore:
         return [EventRow(*row) for row in self._read(SQL["history"], (batch_id,))]
 
     async def queue_state(self, now: int) -> QueueState:
-        """Return how much waits; counts in a thread of its own cursor would cost more than they do."""
+        """Return how much waits."""
+        return self.queue_state_now(now)
+
+    def queue_state_now(self, now: int) -> QueueState:
+        """Return how much waits, without a coroutine around it."""
         due, oldest = self._read(SQL["count_due"], (now,)).fetchone() or (0, None)
         [leased] = self._read(SQL["count_leased"]).fetchone() or (0,)
         pushes, oldest_push = self._read(SQL["count_pushes"], (now,)).fetchone() or (0, None)

@@ -1,6 +1,7 @@
 """What happens inside a write transaction: each verb over all items of a group, in as few statements as it takes."""
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import chain, groupby
@@ -55,6 +56,7 @@ class Context:
         self._on_pushes = on_pushes
         self._pushes: dict[int, Push] = {}
         self._saved: dict[int, Push] = {}
+        self.statuses: Counter[int] = Counter()
         self.parked = int(self.one(SQL["count_parked"]) or 0)
         self._parked_before = self.parked
 
@@ -298,7 +300,10 @@ def _judge_all(context: Context, news: Sequence[News], judge: Judge) -> None:
     for one in news:
         live = lives.get(one.message_id)
         if live is not None:
+            before = live.status
             judge(live, one, changes)
+            if live.status != before:
+                context.statuses[int(live.status)] += 1
     _save(context, [live for live in lives.values() if live.touched], changes)
 
 

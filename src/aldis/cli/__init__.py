@@ -1,0 +1,40 @@
+"""The `aldis` command."""
+
+import sys
+
+import click
+
+from aldis import __version__
+from aldis.cli.accounts import accounts
+from aldis.cli.demo import demo
+from aldis.cli.doctor import doctor
+from aldis.cli.report import report
+from aldis.cli.serve import serve
+from aldis.model.errors import AldisError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Documentation: the docs folder.")
+@click.version_option(__version__, prog_name="aldis")
+def group() -> None:
+    r"""Send SMS over SMPP, and answer for every message with a status report.
+
+    \b
+    Try it:            aldis demo
+    Run it:            aldis serve --config aldis.toml
+    Give out access:   aldis accounts add NAME --credits 1000
+    Look at a batch:   aldis report BATCH_ID
+    Something wrong?   aldis doctor
+    """
+
+
+for command in (serve, demo, accounts, report, doctor):
+    group.add_command(command)
+
+
+def main() -> None:
+    """Run the command; an expected error is one line, and exit status 1."""
+    try:
+        group()
+    except (AldisError, ConnectionError, ValueError) as error:
+        click.echo(f"aldis: {error}", err=True)
+        sys.exit(1)

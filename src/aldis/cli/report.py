@@ -1,0 +1,51 @@
+"""`aldis report`."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from aldis.cli.shared import call, config_option, read_settings
+from aldis.lifecycle import TABLE
+from aldis.model.status import Phase, Status
+
+COLOURS = {Phase.MOVING: "yellow", Phase.DELIVERED: "green", Phase.FAILED: "red"}
+
+
+def show_time(at_ms: int | None) -> str:
+    """Return a time for people, UTC."""
+    if at_ms is None:
+        return ""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def show_status(code: int) -> str:
+    """Return a status with its meaning, in its phase's colour."""
+    row = TABLE[Status(code)]
+    return f"[{COLOURS[row.phase]}]{code} {row.meaning}[/]"
+
+
+@click.command()
+@click.argument("batch_id", type=int)
+@config_option
+def report(batch_id: int, config: Path | None) -> None:
+    """Show a batch: every message's status, and all that was ever heard of it."""
+    batch = call(read_settings(config), "report", batch_id=batch_id)
+    if batch is None:
+        click.echo(f"aldis: no batch {batch_id} in this ledger", err=True)
+        sys.exit(1)
+    console = Console()
+    console.print(f"batch {batch['batch_id']} of {batch['account']}, accepted {show_time(batch['created_at'])} UTC")
+    for message in batch["messages"]:
+        table = Table(title=f"{message['msisdn']}: {show_status(message['status'])}", title_justify="left")
+        for heading in ("UTC", "what", "status", "part", "connector", "in the upstream's words"):
+            table.add_column(heading, overflow="fold")
+        table.add_row(show_time(batch["created_at"]), "accepted", "0", "", "", f"{message['credits']} credits")
+        for event in message["events"]:
+            part = str(event["part_no"] or "")
+            detail = event["detail"].replace("[", r"\[")
+            table.add_row(show_time(event["at"]), event["kind"], str(event["status"]), part, event["connector"], detail)
+        console.print(table)

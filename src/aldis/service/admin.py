@@ -1,0 +1,218 @@
+"""What an operator may ask of the ledger: in this process, or through a socket that only its owner can open."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from aldis.ledger import Ledger
+from aldis.model.errors import AldisError
+from aldis.model.money import format_credits
+from aldis.model.types import Account, AccountId
+from aldis.push.request import parse_url
+from aldis.store.base import Store
+from aldis.web.auth import hash_password
+
+log = structlog.get_logger()
+
+SOCKET_NAME = "admin.sock"
+_LONGEST_SOCKET_PATH = 100
+_ENCODER = msgspec.json.Encoder()
+
+
+class Admin:
+    """The operator's calls, by name. Arguments and answers are plain JSON values."""
+
+    def __init__(self, store: Store, ledger: Ledger) -> None:
+        """Take an open store."""
+        self._store = store
+        self._ledger = ledger
+        self._calls: dict[str, Callable[..., Awaitable[Any]]] = {
+            "accounts.add": self.add_account,
+            "accounts.list": self.list_accounts,
+            "accounts.top_up": self.top_up,
+            "accounts.set": self.set_account,
+            "report": self.report,
+        }
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> Any:
+        """Make a call.
+
+        Raises:
+            ValueError: there is no such call, or it can't be done; the text says why.
+        """
+        call = self._calls.get(name)
+        if call is None:
+            raise ValueError(f"no such call: {name}")
+        return await call(**arguments)
+
+    async def add_account(self, username: str, password: str, credits_milli: int = 0, push_url: str = "") -> Any:
+        """Create an account."""
+        _check_name(username)
+        _check_push_url(push_url)
+        account = Account(
+            account_id=AccountId(0),
+            username=username,
+            password_hash=await asyncio.to_thread(hash_password, password),
+            push_url=push_url,
+        )
+        stored = await self._store.put_account(account)
+        if credits_milli:
+            await self._store.top_up(stored.account_id, credits_milli, self._ledger.now_ms(), "opening credits")
+        return _show(stored, self._store.credits_of(stored.account_id))
+
+    async def list_accounts(self) -> Any:
+        """Return all accounts."""
+        return [_show(one, one.credits_milli) for one in await self._store.list_accounts()]
+
+    async def top_up(self, username: str, credits_milli: int, note: str = "") -> Any:
+        """Add credits, or take some with a negative number."""
+        account = self._find(username)
+        await self._store.top_up(account.account_id, credits_milli, self._ledger.now_ms(), note)
+        return _show(account, self._store.credits_of(account.account_id))
+
+    async def set_account(self, username: str, changes: dict[str, Any]) -> Any:
+        """Change an account's fields; `password` sets a new password."""
+        account = self._find(username)
+        if "password" in changes:
+            changes["password_hash"] = await asyncio.to_thread(hash_password, changes.pop("password"))
+        if "push_url" in changes:
+            _check_push_url(changes["push_url"])
+        if changes.get("report_header", "") not in ("", "returns", "results"):
+            raise ValueError("report_header is returns or results, or empty for the server's")
+        stored = await self._store.put_account(msgspec.structs.replace(account, **changes))
+        return _show(stored, self._store.credits_of(stored.account_id))
+
+    async def report(self, batch_id: int) -> Any:
+        """Return a batch with every message's status and history, whoever's it is."""
+        for account in await self._store.list_accounts():
+            batch = await self._store.find_report(account.account_id, batch_id, None)
+            if batch is not None:
+                history = await self._store.history(batch_id)
+                return {
+                    "batch_id": batch.batch_id,
+                    "account": account.username,
+                    "created_at": batch.created_at,
+                    "originator": batch.originator,
+                    "source_id": batch.source_id,
+                    "messages": [
+                        {
+                            "message_id": one.message_id,
+                            "msisdn": one.msisdn,
+                            "status": int(one.status),
+                            "completed_at": one.completed_at,
+                            "credits": format_credits(one.price_milli),
+                            "events": [msgspec.to_builtins(e) for e in history if e.message_id == one.message_id],
+                        }
+                        for one in batch.reports
+                    ],
+                }
+        return None
+
+    def _find(self, username: str) -> Account:
+        account = self._store.find_account(username)
+        if account is None:
+            raise ValueError(f"no account is named {username!r}; `aldis accounts list` shows all")
+        return account
+
+
+def _check_name(username: str) -> None:
+    if not username or len(username) > 64 or not username.isprintable() or username.strip() != username:
+        raise ValueError("a username has 1 to 64 printable characters, and no space at its ends")
+
+
+def _check_push_url(url: str) -> None:
+    if url:
+        parse_url(url)
+
+
+def _show(account: Account, credits_milli: int) -> dict[str, Any]:
+    return {
+        "username": account.username,
+        "credits": format_credits(credits_milli),
+        "daily_quota": account.daily_quota,
+        "push_url": account.push_url,
+        "report_header": account.report_header,
+        "show_transient": account.show_transient,
+        "strict_latin1": account.strict_latin1,
+        "accept_empty_push": account.accept_empty_push,
+        "disabled": account.disabled,
+    }
+
+
+def socket_path(data_dir: Path) -> str:
+    """Return a path of the admin socket that fits into a socket address."""
+    path = str(data_dir / SOCKET_NAME)
+    return path if len(path) <= _LONGEST_SOCKET_PATH else os.path.relpath(path)
+
+
+class AdminSocket:
+    """Answers an operator's calls on a Unix socket: a line of JSON each way."""
+
+    def __init__(self, admin: Admin, data_dir: Path) -> None:
+        """Take the calls and where to listen."""
+        self._admin = admin
+        self._path = socket_path(data_dir)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        self._remove()
+        before = os.umask(0o177)
+        try:
+            server = await asyncio.start_unix_server(self._serve, self._path, limit=1 << 20)
+        finally:
+            os.umask(before)
+        try:
+            async with server:
+                await server.serve_forever()
+        finally:
+            self._remove()
+
+    def _remove(self) -> None:
+        Path(self._path).unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(_ENCODER.encode(await self._answer(line)) + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = msgspec.json.decode(line, type=dict[str, Any])
+            return {"result": await self._admin.call(request["call"], request.get("arguments", {}))}
+        except (AldisError, ValueError, TypeError, KeyError) as error:
+            return {"error": str(error)}
+        except Exception as error:
+            log.exception("admin call failed")
+            return {"error": f"internal error: {type(error).__name__}"}
+
+
+async def ask(data_dir: Path, name: str, arguments: dict[str, Any]) -> Any:
+    """Make a call to the process that runs on a data directory.
+
+    Raises:
+        ConnectionError: no process answers there.
+        ValueError: the call failed; the text says why.
+    """
+    reader, writer = await asyncio.open_unix_connection(socket_path(data_dir), limit=1 << 26)
+    try:
+        writer.write(_ENCODER.encode({"call": name, "arguments": arguments}) + b"\n")
+        await writer.drain()
+        line = await reader.readline()
+    finally:
+        writer.close()
+    if not line:
+        raise ConnectionError("the process ended before it answered")
+    answer = msgspec.json.decode(line)
+    if "error" in answer:
+        raise ValueError(answer["error"])
+    return answer["result"]

@@ -1,0 +1,224 @@
+"""One running process: everything wired together, started in order and stopped in reverse."""
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import structlog
+
+from aldis.connectors.base import Accepted, Connector, Delivery, OutboundPart, Outcome, Refused
+from aldis.dispatch import Dispatch
+from aldis.inbound import Inbound
+from aldis.intake import Intake, IntakeSettings
+from aldis.ledger import Ledger
+from aldis.model.errors import SettingsError
+from aldis.model.ids import IdMaker
+from aldis.model.types import Push
+from aldis.push.client import Limits, PushClient
+from aldis.push.endpoint import PushSettings
+from aldis.push.engine import PushEngine
+from aldis.push.guard import EgressGuard
+from aldis.rules.admission import Admission
+from aldis.rules.routing import Router
+from aldis.service.admin import Admin, AdminSocket
+from aldis.service.samples import samples_of
+from aldis.service.settings import Settings
+from aldis.store.sqlite import SqliteStore
+from aldis.web.app import build
+from aldis.web.auth import Authenticator
+from aldis.web.eapi import Eapi
+from aldis.web.limits import HttpLimits
+from aldis.web.metrics import Histogram, Sample
+from aldis.web.server import HttpServer, bind_socket
+
+log = structlog.get_logger()
+
+FOREVER_MS = 1 << 62
+TIDY_EVERY_S = 3600.0
+TIDY_AGAIN_S = 0.1
+
+
+def wall_clock_ms() -> int:
+    """Return the time, epoch ms: the one place where the process reads it."""
+    return time.time_ns() // 1_000_000
+
+
+class Node:
+    """The process. `run` returns after `stop`, or raises what ended it."""
+
+    def __init__(self, settings: Settings, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+        """Take a checked configuration; nothing is opened before `run`."""
+        self.settings = settings
+        self.started = asyncio.Event()
+        self.stopping = asyncio.Event()
+        """A stop has begun."""
+        self.address: tuple[str, int] = (settings.http_host, settings.http_port)
+        self._now_ms = now_ms
+        self._ready = False
+        self._connectors: dict[str, Connector] = {}
+
+    def stop(self) -> None:
+        """Begin a graceful stop."""
+        self.stopping.set()
+
+    def stop_on_signals(self) -> None:
+        """Stop on SIGTERM and SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+
+    async def run(self) -> None:
+        """Start in order, serve until stopped, then stop in reverse within the budget.
+
+        Raises:
+            SettingsError: the address, the data directory or the configuration can't be used.
+        """
+        bound = self._bind()
+        try:
+            self._open()
+            await self._recover()
+            await self._serve(bound)
+        finally:
+            bound.close()
+            if hasattr(self, "_auth"):
+                self._auth.close()
+            if hasattr(self, "store"):
+                await self.store.close()
+
+    def _bind(self) -> socket.socket:
+        settings = self.settings
+        try:
+            bound = bind_socket(settings.http_host, settings.http_port)
+        except OSError as error:
+            where = f"{settings.http_host}:{settings.http_port}"
+            raise SettingsError(f"can't listen on {where} ({error.strerror}); set http.listen to another") from None
+        self.address = bound.getsockname()[:2]
+        return bound
+
+    def _open(self) -> None:
+        settings = self.settings
+        self.store = SqliteStore(settings.data_dir, self._offer)
+        self.ledger = Ledger(self.store, IdMaker(settings.node_number), self._now_ms)
+        for config in settings.connectors:
+            self.ledger.errors[config.name] = config.errors
+            self._connectors[config.name] = config.factory(config.options, self, self._now_ms)
+        self.dispatch = Dispatch(self.ledger, self._connectors, self.store.expired)
+        self.inbound = Inbound(self.ledger)
+        guard = EgressGuard(settings.push_allow_private_networks)
+        limits = Limits(total_s=settings.push_timeout_s, per_host=settings.push_connections_per_host)
+        self._client = PushClient(guard, limits)
+        self.push = PushEngine(
+            self.ledger, self._client, self._now_ms, PushSettings(max_limit=settings.push_connections_per_host)
+        )
+        self.intake = Intake(
+            self.ledger,
+            Router(settings.routes),
+            Admission(settings.blocklist, settings.censor),
+            IntakeSettings(max_recipients=settings.eapi_max_recipients, validity_ms=settings.validity_ms),
+            self.dispatch.wake,
+        )
+        self._auth = Authenticator(self.ledger, time.monotonic)
+        self.eapi = Eapi(self.ledger, self._auth, self.intake, self.ledger, self._now_ms, settings.eapi_report_header)
+
+    async def _recover(self) -> None:
+        """Continue behind the ledger's ids; call off every lease, for its worker is dead."""
+        largest = await self.store.largest_id()
+        self.ledger.ids = IdMaker(self.settings.node_number, after=largest)
+        called_off = await self.ledger.recover(FOREVER_MS)
+        log.info("recovered", unacknowledged=called_off)
+        for name in self.store.queued_connectors():
+            if name not in self._connectors:
+                log.warning("messages wait for a connector that is not configured", connector=name)
+
+    async def _serve(self, bound: socket.socket) -> None:
+        settings = self.settings
+        web = build(self.eapi.routes(), self, [self.samples, self.eapi.samples])
+        http = HttpServer(
+            web.app,
+            [bound],
+            hot=web.hot,
+            limits=HttpLimits(max_body=settings.http_max_body, max_connections=settings.http_max_connections),
+            certificate=settings.http_certificate,
+        )
+        admin = AdminSocket(Admin(self.store, self.ledger), settings.data_dir)
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(self.inbound.run(), name="inbound"),
+                tasks.create_task(self.push.run(), name="push"),
+                tasks.create_task(self.dispatch.run(), name="dispatch"),
+                tasks.create_task(admin.run(), name="admin"),
+                tasks.create_task(self._tidy(), name="tidy"),
+            ]
+            links = [tasks.create_task(one.run(), name=one.name) for one in self._connectors.values()]
+            serving = tasks.create_task(http.run(), name="http")
+            await http.started.wait()
+            self._ready = True
+            self.started.set()
+            log.info("serving", host=self.address[0], port=self.address[1], connectors=list(self._connectors))
+            await self.stopping.wait()
+            await self._wind_down(http)
+            for task in (*running, *links, serving):
+                task.cancel()
+        await self._client.aclose()
+
+    async def _wind_down(self, http: HttpServer) -> None:
+        """Refuse new work, drain what is under way, record its outcomes: within the budget."""
+        budget = self.settings.stop_budget_s
+        log.info("stopping", budget_s=budget)
+        self._ready = False
+        try:
+            async with asyncio.timeout(budget):
+                await http.stop(budget / 4)
+                self.dispatch.stop()
+                await asyncio.gather(*(one.drain(budget / 2) for one in self._connectors.values()))
+                await self.dispatch.flush()
+                await self.inbound.flush()
+                await self.push.drain(budget / 4)
+        except TimeoutError:
+            log.warning("stopped before all was drained: what was under way shows 12 after the next start")
+
+    async def _tidy(self) -> None:
+        """Forget upstream ids past their time, some thousand at a time."""
+        while True:
+            gone = await self.store.forget_upstream_ids(self._now_ms())
+            await asyncio.sleep(TIDY_AGAIN_S if gone else TIDY_EVERY_S)
+
+    # What connectors say
+
+    def on_outcomes(self, connector: str, outcomes: Sequence[tuple[OutboundPart, Outcome]]) -> None:
+        """Pass on the ends of submitted parts."""
+        self.dispatch.on_outcomes(connector, outcomes)
+
+    def on_late_outcomes(self, connector: str, outcomes: Sequence[tuple[OutboundPart, Accepted | Refused]]) -> None:
+        """Pass on answers that came after their time-out."""
+        self.dispatch.on_late_outcomes(connector, outcomes)
+
+    def on_deliveries(self, connector: str, deliveries: Sequence[Delivery]) -> None:
+        """Pass on what an upstream sent."""
+        self.inbound.offer(deliveries)
+
+    def on_ready(self, connector: str) -> None:
+        """Pass on that a connector has room."""
+        self.dispatch.on_ready(connector)
+
+    def _offer(self, pushes: list[Push]) -> None:
+        self.push.offer(pushes)
+
+    # What watchers ask
+
+    def problems(self) -> list[str]:
+        """Return why no work should come here now."""
+        found = list(self.store.problems())
+        if not self._ready:
+            found.append("starting or stopping")
+        if not self._connectors:
+            found.append("no connector is configured")
+        elif not any(connector.is_bound for connector in self._connectors.values()):
+            found.append("no connector is bound")
+        return found
+
+    def samples(self) -> Iterator[Sample | Histogram]:
+        """Return the numbers for /metrics."""
+        yield from samples_of(self.store, self.dispatch, self.inbound, self.push, self._connectors, self._now_ms())

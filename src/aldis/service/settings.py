@@ -1,0 +1,337 @@
+"""Every setting: one table that feeds the TOML file, the environment, the documentation and the tests."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from aldis.model.errors import SettingsError
+from aldis.model.money import parse_credits
+from aldis.model.status import Status
+from aldis.rules.routing import Route
+
+Network = IPv4Network | IPv6Network
+ENV_PREFIX = "ALDIS_"
+_NOT_SETTINGS = ("ALDIS_CONFIG", "ALDIS_TEST_")
+
+
+class Setting(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    kind: str
+    """`text`, `path`, `int`, `float`, `networks` (true, false or a list), `texts` (a list), `numbers` (a list)."""
+    default: Any
+    unit: str
+    help: str
+
+
+SETTINGS: Sequence[Setting] = (
+    Setting("data_dir", "path", "aldis-data", "", "Directory of the ledger, relative to the configuration file."),
+    Setting("http.listen", "text", "127.0.0.1:5567", "host:port", "Where the HTTP API listens; port 0: a free one."),
+    Setting("http.max_body", "int", 4 * 1024 * 1024, "bytes", "Largest request body; a larger one gets 413."),
+    Setting("http.max_connections", "int", 10_000, "connections", "Connections at a time; more are turned away."),
+    Setting("http.tls_certificate", "text", "", "file", "PEM certificate chain; with http.tls_key it turns on HTTPS."),
+    Setting("http.tls_key", "text", "", "file", "PEM key of the certificate."),
+    Setting("ledger.url", "text", "sqlite", "", "Where the ledger lives; `sqlite` is a file in data_dir."),
+    Setting(
+        "push.allow_private_networks", "networks", False, "",
+        "Whether pushes may go to private and loopback addresses: true, false, or a list of networks.",
+    ),
+    Setting("push.timeout_s", "float", 20.0, "s", "How long a customer's server may take to answer a push."),
+    Setting("push.connections_per_host", "int", 64, "connections", "Most connections to one customer's server."),
+    Setting("eapi.report_header", "text", "returns", "", "Second word of get_report's first line: returns or results."),
+    Setting("eapi.max_recipients", "int", 50_000, "numbers", "Most recipients of one submission."),
+    Setting("messages.validity_h", "float", 72.0, "h", "How long a message may wait to be sent and delivered."),
+    Setting("admission.blocklist", "numbers", (), "MSISDNs", "Numbers that may not be written to: status 32."),
+    Setting("admission.censor", "texts", (), "words", "Words that no body may hold: status 33."),
+    Setting("node.number", "int", 0, "0..1023", "This node's number in the ids that it makes."),
+    Setting("log.level", "text", "info", "", "debug, info, warning or error."),
+    Setting("stop.budget_s", "float", 20.0, "s", "How long a stop may take to finish what is under way."),
+)  # fmt: skip
+
+CONNECTOR_SETTINGS: Sequence[Setting] = (
+    Setting("name", "text", None, "", "What routes, logs and metrics call it."),
+    Setting("kind", "text", None, "", "`smpp`, `simulator`, or what a plug-in offers."),
+    Setting("errors", "table", {}, "", "A receipt's `err` -> the status code that it means, such as 027 = 56."),
+)
+"""Keys of every [[connector]]; its kind adds its own."""
+
+ROUTE_SETTINGS: Sequence[Setting] = (
+    Setting("prefix", "text", "", "digits", "Leading digits of the numbers that it takes; empty takes all."),
+    Setting("connector", "text", None, "", "Name of the connector."),
+    Setting("price", "text", "1", "credits", "Price of one part."),
+)
+
+
+class ConnectorConfig(msgspec.Struct, frozen=True):
+    """One configured connector: its kind's class, and that class's settings."""
+
+    name: str
+    kind: str
+    factory: Any
+    options: Any
+    errors: dict[str, Status]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole configuration, checked."""
+
+    data_dir: Path
+    http_host: str
+    http_port: int
+    http_max_body: int
+    http_max_connections: int
+    http_certificate: tuple[Path, Path] | None
+    ledger_url: str
+    push_allow_private_networks: bool | list[Network]
+    push_timeout_s: float
+    push_connections_per_host: int
+    eapi_report_header: str
+    eapi_max_recipients: int
+    validity_ms: int
+    blocklist: list[int]
+    censor: list[str]
+    node_number: int
+    log_level: str
+    stop_budget_s: float
+    connectors: list[ConnectorConfig]
+    routes: list[Route]
+
+
+def load(path: Path | None, environ: Mapping[str, str], data_dir: Path | None = None) -> Settings:
+    """Read the configuration.
+
+    Args:
+        path: The TOML file, or None for defaults and environment alone.
+        environ: The environment; ALDIS_HTTP_LISTEN overrides http.listen, ALDIS_CONNECTOR_<NAME>_<KEY> a key of a
+            connector, ALDIS_ROUTE_<INDEX>_<KEY> a key of a route (the first is 0).
+        data_dir: Overrides the setting.
+
+    Raises:
+        SettingsError: it can't be read, or says something unknown or wrong; the text says what to do.
+    """
+    document = _read(path) if path else {}
+    connectors = document.pop("connector", [])
+    routes = document.pop("route", [])
+    values = _flatten(document)
+    _refuse_unknown(values, [setting.name for setting in SETTINGS], "setting")
+    _override(values, connectors, routes, environ)
+    raw = {s.name: _coerce(s, values.get(s.name, s.default)) for s in SETTINGS}
+    if data_dir is not None:
+        raw["data_dir"] = data_dir
+    elif path is not None and ENV_PREFIX + "DATA_DIR" not in environ:
+        raw["data_dir"] = path.parent / raw["data_dir"]
+    parsed = [_connector(table) for table in connectors]
+    return _settings(raw, parsed, _routes(routes, parsed))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise SettingsError(
+            f"no configuration at {path}; `aldis demo` makes one, or see docs/howto/quickstart.md"
+        ) from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _flatten(document: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            values |= {f"{key}.{inner}": one for inner, one in value.items()}
+        else:
+            values[key] = value
+    return values
+
+
+def _refuse_unknown(found: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    for key in found:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise SettingsError(f"unknown {what} {key!r}: {hint}")
+
+
+def _override(
+    values: dict[str, Any],
+    connectors: list[dict[str, Any]],
+    routes: list[dict[str, Any]],
+    environ: Mapping[str, str],
+) -> None:
+    names = {ENV_PREFIX + s.name.replace(".", "_").upper(): s.name for s in SETTINGS}
+    for variable, value in sorted(environ.items()):
+        if not variable.startswith(ENV_PREFIX) or variable.startswith(_NOT_SETTINGS):
+            continue
+        if variable in names:
+            values[names[variable]] = value
+        elif not _override_table(variable, value, connectors, routes):
+            close = difflib.get_close_matches(variable, names, n=1)
+            raise SettingsError(f"unknown variable {variable}" + (f": did you mean {close[0]}?" if close else ""))
+
+
+def _override_table(variable: str, value: str, connectors: list[dict[str, Any]], routes: list[dict[str, Any]]) -> bool:
+    for table in connectors:
+        prefix = f"{ENV_PREFIX}CONNECTOR_{str(table.get('name', '')).upper().replace('-', '_')}_"
+        if variable.startswith(prefix):
+            table[variable.removeprefix(prefix).lower()] = value
+            return True
+    for index, table in enumerate(routes):
+        prefix = f"{ENV_PREFIX}ROUTE_{index}_"
+        if variable.startswith(prefix):
+            table[variable.removeprefix(prefix).lower()] = value
+            return True
+    return False
+
+
+def _coerce(setting: Setting, value: Any) -> Any:
+    try:
+        match setting.kind:
+            case "path":
+                return Path(str(value))
+            case "int":
+                return _number(int, value)
+            case "float":
+                return _number(float, value)
+            case "networks":
+                return _networks(value)
+            case "texts":
+                return [str(one) for one in _list(value)]
+            case "numbers":
+                return [int(one) for one in _list(value)]
+            case _:
+                return str(value)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{setting.name} = {value!r}: {error}") from None
+
+
+def _number(kind: type, value: Any) -> Any:
+    if isinstance(value, bool):
+        raise TypeError("a number is wanted")
+    return kind(value)
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [one.strip() for one in value.split(",") if one.strip()]
+    return list(value)
+
+
+def _networks(value: Any) -> bool | list[Network]:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false", "1", "0"):
+        return value.lower() in ("true", "1")
+    return [ip_network(str(one)) for one in _list(value)]
+
+
+def connector_kinds() -> dict[str, EntryPoint]:
+    """Return what can stand in a connector's `kind`: the built-in ones and those of installed plug-ins."""
+    return {point.name: point for point in entry_points(group="aldis.connectors")}
+
+
+def _connector(table: dict[str, Any]) -> ConnectorConfig:
+    table = dict(table)
+    name, kind = str(table.get("name", "")), str(table.pop("kind", ""))
+    if not name:
+        raise SettingsError("a [[connector]] has no name")
+    point = connector_kinds().get(kind)
+    if point is None:
+        raise SettingsError(f"connector {name!r}: unknown kind {kind!r}: known are {', '.join(connector_kinds())}")
+    factory = point.load()
+    errors = _errors(name, kind, table.pop("errors", {}))
+    known = [field.name for field in msgspec.structs.fields(factory.settings_type)]
+    _refuse_unknown(table, known, f"key of connector {name!r}:")
+    try:
+        options = msgspec.convert(table, factory.settings_type, strict=False)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise SettingsError(f"connector {name!r}: {error}") from None
+    return ConnectorConfig(name, kind, factory, options, errors)
+
+
+def _errors(name: str, kind: str, table: Mapping[str, Any]) -> dict[str, Status]:
+    builtin = {f"{status:03d}": status for status in Status} if kind == "simulator" else {}
+    try:
+        return builtin | {str(error): Status(int(code)) for error, code in table.items()}
+    except ValueError as error:
+        raise SettingsError(f"connector {name!r}, errors: {error}") from None
+
+
+def _routes(tables: list[dict[str, Any]], connectors: list[ConnectorConfig]) -> list[Route]:
+    names = [connector.name for connector in connectors]
+    if len(set(names)) < len(names):
+        raise SettingsError("two connectors have the same name")
+    routes = []
+    for table in tables:
+        _refuse_unknown(table, [setting.name for setting in ROUTE_SETTINGS], "key of a route:")
+        connector = str(table.get("connector", ""))
+        if connector not in names:
+            raise SettingsError(
+                f"a route leads to connector {connector!r}: configured are {', '.join(names) or 'none'}"
+            )
+        prefix = str(table.get("prefix", ""))
+        if prefix and not (prefix.isascii() and prefix.isdigit()):
+            raise SettingsError(f"route prefix {prefix!r}: digits are wanted")
+        try:
+            price = parse_credits(str(table.get("price", "1")))
+        except ValueError as error:
+            raise SettingsError(f"route {prefix!r}: {error}") from None
+        if price < 0:
+            raise SettingsError(f"route {prefix!r}: a price can't be negative")
+        routes.append(Route(prefix, connector, price))
+    return routes
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Return host and port of `host:port`.
+
+    Raises:
+        SettingsError: it is neither `host:port` nor `[v6]:port`.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65_535:
+        raise SettingsError(f"http.listen = {text!r}: host:port is wanted, such as 127.0.0.1:5567")
+    return host.strip("[]"), int(port)
+
+
+def _settings(raw: dict[str, Any], connectors: list[ConnectorConfig], routes: list[Route]) -> Settings:
+    host, port = parse_listen(raw["http.listen"])
+    if raw["eapi.report_header"] not in ("returns", "results"):
+        raise SettingsError(f"eapi.report_header = {raw['eapi.report_header']!r}: returns or results is wanted")
+    if raw["ledger.url"] != "sqlite":
+        raise SettingsError(f"ledger.url = {raw['ledger.url']!r}: only sqlite is built in yet")
+    if raw["log.level"] not in ("debug", "info", "warning", "error"):
+        raise SettingsError(f"log.level = {raw['log.level']!r}: debug, info, warning or error is wanted")
+    certificate, key = raw["http.tls_certificate"], raw["http.tls_key"]
+    if bool(certificate) != bool(key):
+        raise SettingsError("http.tls_certificate and http.tls_key go together")
+    return Settings(
+        data_dir=raw["data_dir"],
+        http_host=host,
+        http_port=port,
+        http_max_body=raw["http.max_body"],
+        http_max_connections=raw["http.max_connections"],
+        http_certificate=(Path(certificate), Path(key)) if certificate else None,
+        ledger_url=raw["ledger.url"],
+        push_allow_private_networks=raw["push.allow_private_networks"],
+        push_timeout_s=raw["push.timeout_s"],
+        push_connections_per_host=raw["push.connections_per_host"],
+        eapi_report_header=raw["eapi.report_header"],
+        eapi_max_recipients=raw["eapi.max_recipients"],
+        validity_ms=int(raw["messages.validity_h"] * 3_600_000),
+        blocklist=raw["admission.blocklist"],
+        censor=raw["admission.censor"],
+        node_number=raw["node.number"],
+        log_level=raw["log.level"],
+        stop_budget_s=raw["stop.budget_s"],
+        connectors=connectors,
+        routes=routes,
+    )
