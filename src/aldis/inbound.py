@@ -65,7 +65,11 @@ class Inbound:
             log.error("receipts refused: the ledger can't take them", count=len(group), error=str(error))
             self._answer(group, taken=False)
         except Exception:
-            log.exception("receipts refused", count=len(group))
+            if len(group) > 1:
+                for one in group:
+                    await self._write([one])
+                return
+            log.exception("receipt refused", connector=group[0].connector)
             self._answer(group, taken=False)
         else:
             self._answer(group, taken=True)

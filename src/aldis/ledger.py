@@ -61,6 +61,8 @@ class Lapsed(msgspec.Struct, frozen=True, gc=False):
     message_id: int
     news_id: int
     at: int
+    ended_by: int
+    """A lease that ends later is another worker's, and stays."""
     upstream_keys: tuple[tuple[str, str], ...] = ()
 
 
@@ -132,12 +134,17 @@ class Ledger:
         parked = [_park(inbox_id, d) for inbox_id, d in zip(ids, deliveries, strict=True)]
         await self.store.receive(parked, self.judge, self._receipt_news)
 
-    async def recover(self, now: int) -> int:
-        """Call off the leases that ended before now; returns how many messages had one."""
+    async def recover(self, ended_by: int) -> int:
+        """Call off the leases that end by a time; returns how many messages had one.
+
+        Args:
+            ended_by: Epoch ms; far ahead calls off every lease.
+        """
         total = 0
-        while ids := await self.store.lapsed(now, 5_000):
+        while ids := await self.store.lapsed(ended_by, 5_000):
+            now = self.now_ms()
             news_ids = self.ids.take(len(ids), now)
-            await self.record([Lapsed(m, n, now) for m, n in zip(ids, news_ids, strict=True)])
+            await self.record([Lapsed(m, n, now, ended_by) for m, n in zip(ids, news_ids, strict=True)])
             total += len(ids)
         return total
 
@@ -177,11 +184,15 @@ class Ledger:
     def judge(self, live: Live, news: StoreNews, changes: Changes) -> None:
         """Move one message by one piece of news; runs inside the store's transaction."""
         status_before, assumed_before = live.status, live.assumed
+        retry_at = None
         if isinstance(news, Received):
             self._hear_receipt(live, news)
         elif isinstance(news, Submitted):
             _hear_outcomes(live, news, changes)
+            retry_at = news.retry_at
         elif isinstance(news, Lapsed):
+            if live.leased_until is None or live.leased_until > news.ended_by:
+                return
             _call_off(live)
         elif isinstance(news, Ended):
             _advance_pending(live, Standing(news.status))
@@ -194,7 +205,10 @@ class Ledger:
         moved = live.status != status_before
         if moved or live.assumed != assumed_before:
             live.seq += 1
-        _close(live, news.at, moved, changes)
+        if lifecycle.is_final(standing.status):
+            _close(live, news.at, moved, changes)
+        else:
+            _keep_going(live, retry_at or news.at)
         changes.events.append(_event(live, news))
         if moved and live.want_report and live.push_url and lifecycle.is_announced(Status(live.status)):
             changes.pushes.append(_push(live, news.news_id, news.at))
@@ -207,9 +221,12 @@ class Ledger:
 
 
 def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:
-    live.leased_until = None
-    live.due_at = None
+    if news.attempt == live.attempts:
+        live.leased_until = None
     for part_no, outcome in news.outcomes:
+        before = live.standings[part_no]
+        if before == _UNKNOWN and isinstance(outcome, NotSent | Refused):
+            before = live.standings[part_no] = _RETRY  # it has not left, or was not taken: that much is certain now
         if isinstance(outcome, Accepted):
             heard = _TAKEN
             live.sent = True
@@ -221,7 +238,6 @@ def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:
             heard = _UNKNOWN
             live.sent = True
         elif isinstance(outcome, NotSent):
-            live.due_at = live.due_at or news.at
             continue
         elif not outcome.retryable:
             heard = lifecycle.hear_refusal(outcome.command_status)
@@ -229,15 +245,13 @@ def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:
             heard = Standing(Status.EXPIRED)
         else:
             heard = _RETRY
-            live.due_at = news.retry_at
-        live.standings[part_no] = lifecycle.advance(live.standings[part_no], heard)
+        live.standings[part_no] = lifecycle.advance(before, heard)
 
 
 def _call_off(live: Live) -> None:
-    if live.leased_until is not None:
-        live.leased_until = None
-        live.sent = True
-        _advance_pending(live, _UNKNOWN)
+    live.leased_until = None
+    live.sent = True
+    _advance_pending(live, _UNKNOWN)
 
 
 def _advance_pending(live: Live, heard: Standing) -> None:
@@ -247,15 +261,21 @@ def _advance_pending(live: Live, heard: Standing) -> None:
 
 
 def _close(live: Live, at: int, moved: bool, changes: Changes) -> None:
-    status = Status(live.status)
-    if not lifecycle.is_final(status):
-        return
     live.due_at = live.leased_until = None
     if moved:
         live.completed_at = at
-    if live.price_milli and not live.refunded_milli and lifecycle.owes_refund(status, live.sent):
+    if live.price_milli and not live.refunded_milli and lifecycle.owes_refund(Status(live.status), live.sent):
         live.refunded_milli = live.price_milli
         changes.refunds.append((live.account_id, live.price_milli))
+
+
+def _keep_going(live: Live, due_at: int) -> None:
+    """Make a moving message due if a part is left to send and nobody holds it; a corrected failure moves again."""
+    live.completed_at = None
+    if all(standing.status not in _NOT_TAKEN_YET for standing in live.standings.values()):
+        live.due_at = None
+    elif live.leased_until is None and live.due_at is None:
+        live.due_at = due_at
 
 
 def _push(live: Live, push_id: int, at: int) -> Push:

@@ -210,7 +210,7 @@ def hear_receipt(state: str, error: str, errors: Mapping[str, Status]) -> Standi
     """
     status = RECEIPT_STATES.get(state, Status.UNKNOWN_UPSTREAM)
     refined = errors.get(error)
-    if refined is not None and status is not Status.DELIVERED and TABLE[refined].final == TABLE[status].final:
+    if refined is not None and TABLE[refined].phase is TABLE[status].phase:
         status = refined
     return Standing(status)
 

@@ -101,14 +101,13 @@ async def serving(
         web.app, [bound], hot=web.hot if hot else {}, use_lane=use_lane, limits=HttpLimits(**{"sweep_s": 0.02} | limits)
     )
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(server.run())
+        running = tasks.create_task(server.run())
         async with asyncio.timeout(PATIENCE):
             await server.started.wait()
         try:
             yield server, port
         finally:
-            site.gate.set()
-            await server.stop(1)
+            running.cancel()
 
 
 async def talk(port: int, *pieces: bytes) -> bytes:
@@ -180,8 +179,6 @@ REQUESTS = {
     "an encoded path": get("/n%6fw?a=1"),
     "an absolute target": get("http://a/now?a=1"),
     "a fragment": get("/now?a=1#b"),
-    "raw high bytes in the query": b"GET /now?a=\xe9 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "an upgrade that is not done": get("/now?a=1", "Connection: upgrade", "Upgrade: h2c"),
     "a cold page": get("/cold"),
     "a cold page with a body": post("/cold", b"abc"),
     "a cold page in chunks": chunked("/cold", b"abc", b"def"),
@@ -198,6 +195,7 @@ REQUESTS = {
 }
 
 BROKEN_REQUESTS = {
+    "raw high bytes in the query": b"GET /now?a=\xe9 HTTP/1.1\r\nHost: a\r\n\r\n",
     "no HTTP": b"hello\r\n\r\n",
     "a length and chunks": get("/now", "Content-Length: 3", "Transfer-Encoding: chunked", method="POST") + b"0\r\n\r\n",
     "two lengths": get("/now", "Content-Length: 1", "Content-Length: 2", method="POST") + b"a",
@@ -235,6 +233,15 @@ async def test_the_lane_answers_byte_for_byte_as_asgi_does():
             assert answers[0].startswith(b"HTTP/1.1 "), name
             assert answers[0] == answers[1], name
             assert answers[0] == answers[2], name
+
+
+async def test_an_upgrade_is_not_done_and_ends_the_connection():
+    request = get("/now?a=1", "Connection: upgrade", "Upgrade: h2c")
+    async with serving(Site()) as (_, lane_port), serving(Site(), hot=False) as (_, asgi_port):
+        answers = [undated(await talk(port, request + LAST)) for port in (lane_port, asgi_port)]
+    assert answers[0] == answers[1]
+    assert answers[0].startswith(b"HTTP/1.1 200 OK")
+    assert answers[0].count(b"HTTP/1.1") == answers[0].count(b"connection: close") == 1
 
 
 async def test_the_answers_are_those_of_the_requests_in_their_order():
@@ -504,9 +511,11 @@ async def test_a_client_that_does_not_go_on_is_cut(sent, expected):
         began = time.monotonic()
         answer = await talk(port, sent)
         took = time.monotonic() - began
+        async with asyncio.timeout(PATIENCE):
+            while server.connections:
+                await asyncio.sleep(0)
     assert b" ".join(re.findall(rb"HTTP/1.1 (\d+)", answer)) == expected
     assert 0.1 < took < 3
-    assert server.connections == 0
 
 
 @pytest.mark.parametrize("head", [b"GET /now HTTP/1.1\r\n", get("/now", "Content-Length: 999", method="POST"), b"\r\n"])
@@ -592,17 +601,30 @@ async def test_a_half_closed_client_still_gets_its_answer():
 async def test_a_client_that_leaves_disturbs_nobody():
     site = Site()
     async with serving(site) as (server, port):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(get("/held") + get("/cold") + get("/now"))
-        async with asyncio.timeout(PATIENCE):
-            while not site.calls:
-                await asyncio.sleep(0.01)
-            writer.transport.abort()
-            while server.connections:
-                await asyncio.sleep(0.01)
-        site.gate.set()
-        assert b"200 OK" in await talk(port, LAST)
-    assert site.calls == [b"held", b"last"]
+        for waiting in (b"", get("/cold") + get("/now")):
+            site.gate.clear()
+            site.calls.clear()
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(get("/held") + waiting)
+            async with asyncio.timeout(PATIENCE):
+                while not site.calls:
+                    await asyncio.sleep(0.01)
+                writer.transport.abort()
+                assert b"200 OK" in await talk(port, LAST)
+                site.gate.set()
+                while server.connections:
+                    await asyncio.sleep(0.01)
+            assert site.calls[:2] == [b"held", b"last"]
+
+
+async def test_a_cold_page_learns_that_its_client_left_though_more_was_asked():
+    protocol, _ = connect(Site())
+    protocol.data_received(get("/cold", "Content-Length: 5", method="POST"))
+    protocol.data_received(b"ab")
+    protocol.connection_lost(None)
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*protocol.server_state.tasks, return_exceptions=True)
+    assert protocol.lane.buffered == 0
 
 
 async def test_a_stop_lets_what_has_begun_finish_and_takes_nothing_new():
@@ -669,7 +691,7 @@ async def test_a_cancelled_server_leaves_nothing_open():
 
 async def test_no_log_line_holds_what_a_client_sent(kind, caplog, capsys):
     caplog.set_level(logging.DEBUG)
-    async with serving(Site(), **kind) as (_, port):
+    async with serving(Site(), keep_alive_s=1, **kind) as (_, port):
         for request in (
             get("/now?password=canary-1"),
             get("/cold?password=canary-2"),
@@ -728,3 +750,38 @@ async def test_a_uvicorn_that_answers_otherwise_is_served_without_the_lane(monke
     assert await find_lane_problem() == "its answers differ from uvicorn's"
     monkeypatch.setattr(HttpToolsProtocol, "on_message_begin", lambda self: 1 / 0)
     assert "trying it failed" in (await find_lane_problem() or "")
+
+
+# ------------------------------------------------------------------------------------------------- on uvloop
+
+ON_UVLOOP = [
+    test_the_lane_answers_byte_for_byte_as_asgi_does,
+    test_an_upgrade_is_not_done_and_ends_the_connection,
+    test_the_answers_are_those_of_the_requests_in_their_order,
+    test_a_good_request_before_a_broken_one_is_answered_first,
+    test_endless_headers_are_refused_without_waiting_for_their_end,
+    test_endless_chunks_are_refused_while_they_come,
+    test_an_answer_given_before_the_body_ended_is_not_followed_by_a_refusal,
+    test_bodies_of_all_connections_together_are_bounded,
+    test_a_connection_too_many_is_told_so,
+    test_a_slow_answer_is_not_the_clients_fault,
+    test_a_client_that_never_reads_takes_bounded_memory_and_is_cut,
+    test_a_client_that_reads_slowly_but_goes_on_is_not_cut,
+    test_a_half_closed_client_still_gets_its_answer,
+    test_a_client_that_leaves_disturbs_nobody,
+    test_a_stop_lets_what_has_begun_finish_and_takes_nothing_new,
+    test_a_stop_waits_no_longer_than_its_budget,
+    test_a_cancelled_server_leaves_nothing_open,
+    test_without_the_lane_a_body_is_still_bounded_in_time_and_size,
+    test_the_lane_fits_the_installed_uvicorn,
+]
+
+
+@pytest.mark.parametrize("scenario", ON_UVLOOP, ids=lambda scenario: scenario.__name__.removeprefix("test_"))
+def test_on_uvloop(scenario):
+    pytest.importorskip("uvloop").run(scenario())
+
+
+@pytest.mark.parametrize(("sent", "expected"), SLOW.values(), ids=SLOW)
+def test_a_client_that_does_not_go_on_is_cut_on_uvloop(sent, expected):
+    pytest.importorskip("uvloop").run(test_a_client_that_does_not_go_on_is_cut(sent, expected))

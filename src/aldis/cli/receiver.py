@@ -12,7 +12,7 @@ class Receiver:
     """Listens on loopback, answers every push with `1`, and remembers the latest status of each number."""
 
     def __init__(self, port: int) -> None:
-        """Take a port, 0 for a free one."""
+        """Take the port to try first; where it is taken, a free one serves."""
         self.latest: dict[int, int] = {}
         self.count = 0
         self.on_push: Callable[[dict[str, str]], None] = lambda parameters: None
@@ -27,8 +27,14 @@ class Receiver:
 
     async def __aenter__(self) -> "Receiver":
         """Start to listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=_MAX_HEAD)
+        try:
+            self._server = await self._listen(self._port)
+        except OSError:
+            self._server = await self._listen(0)
         return self
+
+    async def _listen(self, port: int) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, "127.0.0.1", port, limit=_MAX_HEAD)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

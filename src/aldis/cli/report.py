@@ -16,10 +16,10 @@ COLOURS = {Phase.MOVING: "yellow", Phase.DELIVERED: "green", Phase.FAILED: "red"
 
 
 def show_time(at_ms: int | None) -> str:
-    """Return a time for people, UTC."""
+    """Return a time for people: month, day, UTC."""
     if at_ms is None:
         return ""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
 
 
 def show_status(code: int) -> str:
@@ -41,8 +41,9 @@ def report(batch_id: int, config: Path | None) -> None:
     console.print(f"batch {batch['batch_id']} of {batch['account']}, accepted {show_time(batch['created_at'])} UTC")
     for message in batch["messages"]:
         table = Table(title=f"{message['msisdn']}: {show_status(message['status'])}", title_justify="left")
-        for heading in ("UTC", "what", "status", "part", "connector", "in the upstream's words"):
-            table.add_column(heading, overflow="fold")
+        for heading in ("UTC", "what", "status", "part", "connector"):
+            table.add_column(heading, no_wrap=True)
+        table.add_column("in the upstream's words", overflow="fold")
         table.add_row(show_time(batch["created_at"]), "accepted", "0", "", "", f"{message['credits']} credits")
         for event in message["events"]:
             part = str(event["part_no"] or "")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 from aldis.ledger import Ledger
 from aldis.model.ids import IdMaker
@@ -51,7 +52,7 @@ def set_up_logging(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),  # locals hold bodies
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),

@@ -3,6 +3,7 @@
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 
 MILLI = 1000
+_STEP = Decimal("0.001")
 
 
 def parse_credits(text: str) -> int:
@@ -12,12 +13,13 @@ def parse_credits(text: str) -> int:
         ValueError: not a number, or finer than a milli-credit.
     """
     try:
-        milli = Decimal(text) * MILLI
+        given = Decimal(text)
+        rounded = given.quantize(_STEP)  # refuses more than 28 digits, and infinity
     except InvalidOperation:
         raise ValueError(f"{text!r} is not a number of credits") from None
-    if not milli.is_finite() or milli != milli.to_integral_value():
+    if rounded != given:
         raise ValueError(f"{text!r} is finer than a thousandth of a credit")
-    return int(milli)
+    return int(rounded * MILLI)
 
 
 def format_credits(milli: int) -> str:

@@ -23,7 +23,6 @@ _FRAMED: Final = re.compile(rb"\r\n(content-length|transfer-encoding)[ \t]*:", r
 _MAX_REASON: Final = 80
 _MAX_ADDRESSES: Final = 4
 _MAX_ROUTES: Final = 4_096
-_ADDRESSES_FRESH_S: Final = 5.0
 _FAILURE_FRESH_S: Final = 1.0
 
 
@@ -51,6 +50,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float = 20.0
     """The whole exchange, from the call to the last byte."""
     dns_s: float = 5.0
+    names_s: float = 5.0
+    """How long the addresses found for a name serve further connections."""
     connect_s: float = 5.0
     """For each address tried."""
     tls_s: float = 5.0
@@ -297,7 +298,7 @@ class PushClient:
                     pool.failure = f"host not looked up within {self._limits.dns_s:g} s"
                 except (OSError, UnicodeError) as error:
                     pool.failure = f"host not found: {_words(error)}"
-                pool.fresh_until = self._loop.time() + (_FAILURE_FRESH_S if pool.failure else _ADDRESSES_FRESH_S)
+                pool.fresh_until = self._loop.time() + (_FAILURE_FRESH_S if pool.failure else self._limits.names_s)
         if pool.failure:
             raise PushFailed(pool.failure)
         return pool.addresses

@@ -12,6 +12,12 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     part_no: int
     msisdn: int
     is_final: bool
+    """Whether nothing more is expected of this part."""
+
+
+def is_number(msisdn: int, written: str) -> bool:
+    """Tell whether an upstream's spelling of a number means this one: the last seven digits decide."""
+    return bool(written) and str(msisdn).endswith(written[-7:])
 
 
 def choose(candidates: Sequence[Candidate], destination: str) -> Candidate | None:
@@ -27,7 +33,7 @@ def choose(candidates: Sequence[Candidate], destination: str) -> Candidate | Non
     """
     if len(candidates) == 1:
         return candidates[0]
-    same_number = [one for one in candidates if destination and str(one.msisdn).endswith(destination[-7:])]
+    same_number = [one for one in candidates if is_number(one.msisdn, destination)]
     pool = same_number or candidates
     if len({one.msisdn for one in pool}) > 1:
         return None

@@ -91,6 +91,8 @@ class Live(msgspec.Struct, gc=False, kw_only=True):
     refunded_milli: int
     sent: bool
     """Whether any part was, or may have been, taken upstream."""
+    attempts: int
+    """Times that it was claimed."""
     due_at: int | None
     leased_until: int | None
     completed_at: int | None

@@ -56,6 +56,8 @@ class LaneProtocol(HttpToolsProtocol):
         self._phase = _Phase.HEAD
         self._deadline = math.inf
         self._chunk = self._head_bytes = self._wire_bytes = 0
+        self._is_mixed = False
+        """True: a request ended in the piece that is being parsed."""
         self._announced = self._body_bytes = self._held_bytes = 0
         self._active: Turn | RequestResponseCycle | None = None
         """The request that is being answered, or the last one that was."""
@@ -101,7 +103,7 @@ class LaneProtocol(HttpToolsProtocol):
         if self._deaf:
             return
         self._now = self.loop.time()
-        self._chunk = len(data)
+        self._chunk, self._is_mixed = len(data), False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -136,7 +138,7 @@ class LaneProtocol(HttpToolsProtocol):
         if self._phase is _Phase.REST:
             self._phase = _Phase.HEAD
             self._deadline = self._now + self._limits.header_s
-        self._head_bytes = -self._chunk  # the piece that it begins in may hold much of the requests before
+        self._head_bytes = -self._chunk if self._is_mixed else 0
         self._wire_bytes = self._announced = self._body_bytes = 0
         self.url = b""
         self.headers = []
@@ -193,7 +195,7 @@ class LaneProtocol(HttpToolsProtocol):
 
     def _is_odd(self) -> bool:
         """Say whether the request has something that only ASGI is to judge."""
-        return self.parser.should_upgrade() or b"#" in self.url or not self.url.isascii()
+        return self.parser.should_upgrade() or b"#" in self.url
 
     def _pass_on(self) -> None:
         """Let uvicorn have the request as if the lane had never been."""
@@ -242,6 +244,7 @@ class LaneProtocol(HttpToolsProtocol):
             return
         self._phase = _Phase.REST
         self._deadline = math.inf
+        self._is_mixed = True
         if turn := self._hot_turn():
             turn.complete_body()
         elif self.cycle.response_complete:

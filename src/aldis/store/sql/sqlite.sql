@@ -46,7 +46,7 @@ SELECT p.message_id, p.part_no, p.status, p.assumed FROM carray(?) c CROSS JOIN 
 -- name: load_messages
 -- Messages with what judging their news needs of batch and account.
 SELECT m.message_id, m.batch_id, m.account_id, m.msisdn, m.status, m.assumed, m.seq, m.price_milli, m.refunded_milli,
-m.sent, m.due_at, m.leased_until, m.completed_at, b.parts, b.valid_until, b.want_report, b.source_id, a.push_url,
+m.sent, m.attempts, m.due_at, m.leased_until, m.completed_at, b.parts, b.valid_until, b.want_report, b.source_id, a.push_url,
 a.accept_empty_push
 FROM carray(?) c CROSS JOIN messages m ON m.message_id = c.value CROSS JOIN batches b ON b.batch_id = m.batch_id
 CROSS JOIN accounts a ON a.account_id = m.account_id;
@@ -79,11 +79,12 @@ accept_empty, attempts, due_at) VALUES {rows};
 UPDATE accounts SET credits_milli = credits_milli + ? WHERE account_id = ?;
 
 -- name: match_receipts
--- Parts that an upstream knows by the given ids, submitted on the given days.
-SELECT u.upstream_id, u.message_id, u.part_no, m.msisdn, m.completed_at IS NOT NULL
+-- Parts that an upstream knows by the given ids, submitted on the given days, and where each stands.
+SELECT u.upstream_id, u.message_id, u.part_no, m.msisdn, coalesce(p.status, m.status)
 FROM carray(?) d CROSS JOIN carray(?) c
 CROSS JOIN upstream_ids u ON u.day = d.value AND u.connector = ? AND u.upstream_id = c.value
-CROSS JOIN messages m ON m.message_id = u.message_id;
+CROSS JOIN messages m ON m.message_id = u.message_id
+LEFT JOIN parts p ON p.message_id = u.message_id AND p.part_no = u.part_no;
 
 -- name: insert_inbox
 -- Keeps what no message has taken.
@@ -91,9 +92,10 @@ INSERT INTO inbox (inbox_id, connector, received_at, is_receipt, upstream_id, st
 pdu) VALUES {rows};
 
 -- name: parked_receipts
--- Receipts that waited for an id.
-SELECT inbox_id, connector, received_at, is_receipt, upstream_id, state, error, source, destination, text, pdu
-FROM inbox WHERE is_receipt = 1 AND connector = ? AND upstream_id = ? ORDER BY inbox_id;
+-- Receipts that waited for the given ids.
+SELECT i.inbox_id, i.connector, i.received_at, i.is_receipt, i.upstream_id, i.state, i.error, i.source, i.destination,
+i.text, i.pdu FROM carray(?) c CROSS JOIN inbox i INDEXED BY inbox_upstream
+ON i.is_receipt = 1 AND i.connector = ? AND i.upstream_id = c.value ORDER BY i.inbox_id;
 
 -- name: count_parked
 -- How many receipts match nothing.

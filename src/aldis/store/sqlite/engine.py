@@ -8,6 +8,7 @@ from typing import Any
 
 import apsw
 
+from aldis.model.errors import SettingsError
 from aldis.model.status import Status
 from aldis.model.types import Account, AccountId, BatchReport, Dca, Push, PushResult, Report
 from aldis.store.base import Admission, AsNews, Due, EventRow, Judge, NewBatch, News, Parked, QueueState
@@ -29,8 +30,8 @@ def _prepare(connection: apsw.Connection) -> None:
     connection.pragma("wal_autocheckpoint", 0)
     connection.pragma("cache_size", -32_768)
     connection.pragma("temp_store", "memory")
-    if connection.pragma("synchronous") != 2:
-        raise RuntimeError("SQLite did not take synchronous=FULL")
+    if connection.pragma("synchronous") != 2 or connection.pragma("journal_mode") != "wal":
+        raise SettingsError("SQLite did not take journal_mode=WAL with synchronous=FULL here")
 
 
 class SqliteStore:
@@ -52,9 +53,7 @@ class SqliteStore:
         check_filesystem(directory)
         self._lock = DirectoryLock(directory)
         self._path = directory / LEDGER_FILE
-        connection = apsw.Connection(str(self._path))
-        _prepare(connection)
-        migrate(connection)
+        connection = self._open()
         self._reader = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
         self._reader.set_busy_timeout(5_000)
         self._reader.pragma("cache_size", -16_384)
@@ -76,6 +75,17 @@ class SqliteStore:
         """Receipts that match nothing."""
         return self._context.parked
 
+    def _open(self) -> apsw.Connection:
+        connection = apsw.Connection(str(self._path))
+        try:
+            _prepare(connection)
+            migrate(connection)
+        except BaseException:
+            connection.close()
+            self._lock.release()
+            raise
+        return connection
+
     def _checkpoint(self) -> None:
         """Move the WAL into the file beside the writer, so that no commit pays for it."""
         connection = apsw.Connection(str(self._path))
@@ -90,6 +100,11 @@ class SqliteStore:
             except apsw.Error:
                 continue  # the WAL stays longer; the writer's own commits tell whether the disk is well
         connection.close()
+
+    def _read_one(self, name: str, bindings: tuple[Any, ...] = ()) -> Any:
+        """Return the first row or None, with the cursor run to its end: an open one would hold the WAL."""
+        rows = self._read(SQL[name], bindings).fetchall()
+        return rows[0] if rows else None
 
     async def admit(self, batches: Sequence[NewBatch]) -> Sequence[Admission]:
         """Write batches in one transaction (T1)."""
@@ -137,7 +152,7 @@ class SqliteStore:
 
     async def find_report(self, account_id: int, batch_id: int, msisdn: int | None) -> BatchReport | None:
         """Return a batch of an account, its messages in order; with a number, only those to it."""
-        row = self._read(SQL["find_batch"], (batch_id, account_id)).fetchone()
+        row = self._read_one("find_batch", (batch_id, account_id))
         if row is None:
             return None
         reports = [_report(one) for one in self._read(SQL["report_rows"], (batch_id, row[7]))]
@@ -155,16 +170,16 @@ class SqliteStore:
 
     def queue_state_now(self, now: int) -> QueueState:
         """Return how much waits, without a coroutine around it."""
-        due, oldest = self._read(SQL["count_due"], (now,)).fetchone() or (0, None)
-        [leased] = self._read(SQL["count_leased"]).fetchone() or (0,)
-        pushes, oldest_push = self._read(SQL["count_pushes"], (now,)).fetchone() or (0, None)
+        due, oldest = self._read_one("count_due", (now,))
+        [leased] = self._read_one("count_leased")
+        pushes, oldest_push = self._read_one("count_pushes", (now,))
         return QueueState(due, oldest, leased, pushes, oldest_push, self.parked)
 
     def find_account(self, username: str) -> Account | None:
         """Return an account by its name; its credits are as of the first look."""
         account = self._accounts.get(username)
         if account is None:
-            row = self._read(SQL["find_account"], (username,)).fetchone()
+            row = self._read_one("find_account", (username,))
             if row is None:
                 return None
             account = self._accounts[username] = _account(row)
@@ -187,13 +202,12 @@ class SqliteStore:
 
     def credits_of(self, account_id: int) -> int:
         """Return the credits of an account."""
-        row = self._read(SQL["credits_of"], (account_id,)).fetchone()
+        row = self._read_one("credits_of", (account_id,))
         return row[0] if row else 0
 
     async def largest_id(self) -> int:
         """Return the largest id in the tables."""
-        row = self._read(SQL["largest_id"]).fetchone()
-        return row[0] if row else 0
+        return int(self._read_one("largest_id")[0])
 
     async def forget_upstream_ids(self, now: int) -> int:
         """Drop upstream ids past their time; returns how many went, at most some thousand."""

@@ -13,7 +13,7 @@ import msgspec
 from aldis.lifecycle import START, Standing, is_final
 from aldis.model.status import Status
 from aldis.model.types import Account, Dca, Push, PushResult
-from aldis.rules.matching import Candidate, choose
+from aldis.rules.matching import Candidate, choose, is_number
 from aldis.store.base import (
     Admission,
     AsNews,
@@ -94,8 +94,8 @@ class Context:
 
     def one(self, sql: str, bindings: Sequence[Any] = ()) -> Any:
         """Return the first column of the first row, or None."""
-        row = self.cursor.execute(sql, bindings).fetchone()
-        return None if row is None else row[0]
+        rows: list[Any] = self.cursor.execute(sql, bindings).fetchall()  # to the end: an open cursor holds the WAL
+        return rows[0][0] if rows else None
 
     def write(self, name: str, rows: list[tuple[Any, ...]]) -> None:
         """Run a query over many rows, in chunks: each step hands the GIL around, so steps are what to save."""
@@ -254,27 +254,26 @@ def record(context: Context, items: list[NewsItem]) -> list[None]:
     """T3: judge news in order, then the parked receipts whose ids it made known."""
     judge, as_news = items[0].judge, items[0].as_news
     news = [item.news for item in items]
-    if context.parked:
-        homes = _parked_news(context, news, as_news)
-        news += [one for one, _ in homes]
-        taken = [inbox_id for _, inbox_id in homes]
-    else:
-        taken = []
     _judge_all(context, news, judge)
-    if taken:
-        context.cursor.execute(SQL["delete_inbox"], (carray(taken),))
-        context.parked -= len(taken)
+    if context.parked and (waiting := _find_parked(context, news)):
+        left = _settle(context, waiting, judge, as_news, max(one.at for one in news))
+        taken = sorted({one.inbox_id for one in waiting} - {one.inbox_id for one in left})
+        if taken:
+            context.cursor.execute(SQL["delete_inbox"], (carray(taken),))
+            context.parked -= len(taken)
     return [None] * len(items)
 
 
-def _parked_news(context: Context, news: list[News], as_news: AsNews) -> list[tuple[News, int]]:
-    found: list[tuple[News, int]] = []
+def _find_parked(context: Context, news: list[News]) -> list[Parked]:
+    """Return the parked receipts with an id that the news makes known."""
+    by_connector: dict[str, set[str]] = {}
     for one in news:
-        keys = one.upstream_keys
-        for part_no, (connector, upstream_id) in enumerate(keys, 1):
-            for row in context.cursor.execute(SQL["parked_receipts"], (connector, upstream_id)).fetchall():
-                receipt = _parked(row)
-                found.append((as_news(one.message_id, part_no, receipt), receipt.inbox_id))
+        for connector, upstream_id in one.upstream_keys:
+            by_connector.setdefault(connector, set()).add(upstream_id)
+    found: list[Parked] = []
+    for connector, ids in by_connector.items():
+        rows = context.cursor.execute(SQL["parked_receipts"], (carray(sorted(ids)), connector))
+        found.extend(_parked(row) for row in rows)
     return found
 
 
@@ -322,7 +321,7 @@ def _load(context: Context, message_ids: list[int]) -> dict[int, Live]:
 
 
 def _live(row: Any) -> Live:
-    parts = row[13]
+    parts = row[14]
     start = Standing(Status(row[4]), bool(row[5]))
     unheard = start if is_final(start.status) else START
     standings = {1: start} if parts == 1 else dict.fromkeys(range(1, parts + 1), unheard)
@@ -337,15 +336,16 @@ def _live(row: Any) -> Live:
         price_milli=row[7],
         refunded_milli=row[8],
         sent=bool(row[9]),
-        due_at=row[10],
-        leased_until=row[11],
-        completed_at=row[12],
+        attempts=row[10],
+        due_at=row[11],
+        leased_until=row[12],
+        completed_at=row[13],
         parts=parts,
-        valid_until=row[14],
-        want_report=bool(row[15]),
-        source_id=row[16],
-        push_url=row[17],
-        accept_empty_push=bool(row[18]),
+        valid_until=row[15],
+        want_report=bool(row[16]),
+        source_id=row[17],
+        push_url=row[18],
+        accept_empty_push=bool(row[19]),
         standings=standings,
     )
 
@@ -428,38 +428,66 @@ class Arrival(msgspec.Struct, frozen=True):
 def receive(context: Context, arrivals: list[Arrival]) -> list[None]:
     """T4: match receipts and judge them; what matches nothing stays in the inbox."""
     judge, as_news = arrivals[0].judge, arrivals[0].as_news
-    receipts = [arrival.parked for arrival in arrivals if arrival.parked.is_receipt and arrival.parked.upstream_id]
-    found = _match(context, receipts)
-    news: list[News] = []
-    left: list[Parked] = []
-    for arrival in arrivals:
-        candidates = found.get((arrival.parked.connector, arrival.parked.upstream_id))
-        chosen = choose(candidates, arrival.parked.source) if candidates and arrival.parked.is_receipt else None
-        if chosen is None:
-            left.append(arrival.parked)
-        else:
-            news.append(as_news(chosen.message_id, chosen.part_no, arrival.parked))
-    _judge_all(context, news, judge)
+    everything = [arrival.parked for arrival in arrivals]
+    receipts = [one for one in everything if one.is_receipt and one.upstream_id]
+    left = [one for one in everything if not (one.is_receipt and one.upstream_id)]
+    left += _settle(context, receipts, judge, as_news, max(one.received_at for one in everything))
     context.write("insert_inbox", [_inbox_row(one) for one in left])
     context.parked += sum(one.is_receipt for one in left)
     return [None] * len(arrivals)
 
 
-def _match(context: Context, receipts: list[Parked]) -> dict[tuple[str, str], list[Candidate]]:
+def _settle(context: Context, receipts: list[Parked], judge: Judge, as_news: AsNews, latest_at: int) -> list[Parked]:
+    """Judge the receipts whose part is certain and return the others.
+
+    Where one id stands for several parts, each receipt must find them as the one before it left them: one a round.
+    """
+    left: list[Parked] = []
+    while receipts:
+        found = _match(context, receipts, latest_at // DAY_MS)
+        news: list[News] = []
+        again: list[Parked] = []
+        shared: set[tuple[str, str]] = set()
+        for one in receipts:
+            key = (one.connector, one.upstream_id)
+            candidates = found.get(key, [])
+            if key in shared:
+                again.append(one)
+                continue
+            if len(candidates) > 1:
+                shared.add(key)
+            chosen = choose(candidates, one.source)
+            if chosen is None:
+                left.append(one)
+            else:
+                news.append(as_news(chosen.message_id, chosen.part_no, one))
+        _judge_all(context, news, judge)
+        receipts = again
+    return left
+
+
+def _match(context: Context, receipts: list[Parked], today: int) -> dict[tuple[str, str], list[Candidate]]:
+    """Find the parts with the receipts' ids: of two days first, then of all, where none with the number is found."""
     found: dict[tuple[str, str], list[Candidate]] = {}
     by_connector = sorted(receipts, key=lambda one: one.connector)
     for connector, group in groupby(by_connector, key=lambda one: one.connector):
         members = list(group)
-        today = max(one.received_at for one in members) // DAY_MS
-        wanted = {one.upstream_id for one in members}
         for days in ([today, today - 1], [today - n for n in range(-1, KEEP_UPSTREAM_IDS_DAYS) if n not in (0, 1)]):
-            missing = [one for one in wanted if (connector, one) not in found]
+            missing = {one.upstream_id for one in members if _is_open(found.get((connector, one.upstream_id)), one)}
             if missing:
-                rows = context.cursor.execute(SQL["match_receipts"], (carray(days), carray(missing), connector))
-                for upstream_id, message_id, part_no, msisdn, final in rows:
-                    key = (connector, upstream_id)
-                    found.setdefault(key, []).append(Candidate(message_id, part_no, msisdn, bool(final)))
+                bindings = (carray(days), carray(sorted(missing)), connector)
+                for upstream_id, message_id, part_no, msisdn, status in context.cursor.execute(
+                    SQL["match_receipts"], bindings
+                ):
+                    candidate = Candidate(message_id, part_no, msisdn, is_final(Status(status)))
+                    found.setdefault((connector, upstream_id), []).append(candidate)
     return found
+
+
+def _is_open(candidates: list[Candidate] | None, receipt: Parked) -> bool:
+    if not candidates:
+        return True
+    return bool(receipt.source) and not any(is_number(one.msisdn, receipt.source) for one in candidates)
 
 
 def _inbox_row(one: Parked) -> tuple[Any, ...]:

@@ -23,6 +23,7 @@ SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 20_000)
 TIME_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 _DISK_FULL = (apsw.FullError,)
+_NOT_NOW = (apsw.BusyError, apsw.LockedError, apsw.NoMemError)
 _DISK_BROKEN = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError, apsw.CantOpenError)
 
 
@@ -69,6 +70,7 @@ class Writer:
         self._max_waiting = max_waiting
         self._broken = ""
         self._full = ""
+        self._is_closed = False
         self.waiting = 0
         self.groups = 0
         self.items = 0
@@ -87,9 +89,9 @@ class Writer:
 
         Raises:
             Overloaded: too much waits.
-            LedgerUnavailable: the disk has failed.
+            LedgerUnavailable: the disk has failed, or the store was closed.
         """
-        if self._broken:
+        if self._broken or self._is_closed:
             raise LedgerUnavailable
         if self.waiting + weight > self._max_waiting and self.waiting:
             raise Overloaded
@@ -100,6 +102,7 @@ class Writer:
 
     async def close(self) -> None:
         """Finish what waits, then end the thread."""
+        self._is_closed = True
         self._queue.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
 
@@ -130,8 +133,13 @@ class Writer:
         try:
             if self._broken:
                 raise LedgerUnavailable
+            changes = self._connection.total_changes()
             effects = self._transact(group)
-            self._full = ""
+            if self._connection.total_changes() != changes:
+                self._full = ""
+        except _NOT_NOW as error:
+            log.warning("the ledger is held by another program, or memory is short", error=str(error))
+            self._refuse(group, LedgerUnavailable())
         except _DISK_FULL as error:
             self._full = f"the disk is full: {error}"
             self._refuse(group, LedgerUnavailable())
@@ -157,7 +165,7 @@ class Writer:
     def _transact(self, group: list[_Job]) -> Any:
         try:
             return self._try(lambda: self._run_folded(group))
-        except (*_DISK_FULL, *_DISK_BROKEN):
+        except (*_DISK_FULL, *_DISK_BROKEN, *_NOT_NOW):
             raise
         except Exception as error:  # noqa: BLE001 - one bad item must not fail its group: find it
             log.warning("group retried one by one", error=repr(error), jobs=len(group))
@@ -196,7 +204,7 @@ class Writer:
             try:
                 with self._connection:
                     job.result = job.verb(self._context, list(job.items))
-            except (*_DISK_FULL, *_DISK_BROKEN):
+            except (*_DISK_FULL, *_DISK_BROKEN, *_NOT_NOW):
                 raise
             except Exception as error:  # noqa: BLE001 - the job's caller gets it
                 self._context.rolled_back_item()
@@ -211,8 +219,13 @@ class Writer:
 
     def _resolve(self, group: list[_Job], effects: Any, weight: int) -> None:
         self.waiting -= weight
-        if effects is not None:
-            self._context.committed(effects)
+        try:
+            if effects is not None:
+                self._context.committed(effects)
+        finally:
+            self._answer(group)
+
+    def _answer(self, group: list[_Job]) -> None:
         for job in group:
             if job.future.cancelled():
                 continue

@@ -1,0 +1,5 @@
+"""Run the command: `python -m aldis`."""
+
+from aldis.cli import main
+
+main()
