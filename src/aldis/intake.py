@@ -80,9 +80,9 @@ class Intake:
         batch_id = ids[0]
         due_at = self._due_at(submission, now)
         rehearsal = submission.test_mode is TestMode.SUCCEED
-        censored = None if submission.dca is Dca.BINARY else self._admission.judge_body(submission.body.decode())
+        censored = self._judge_body(submission)
         rows: list[MessageRow] = []
-        charge = 0
+        charge = counted = 0
         account_id = account.account_id
         find, judge = self._router.find, self._admission.judge_recipient
         for message_id, msisdn in zip(ids[1:], msisdns, strict=True):
@@ -95,6 +95,7 @@ class Intake:
             else:
                 price = route.price_milli * parts
                 charge += price
+                counted += 1
                 rows.append((message_id, batch_id, account_id, msisdn, 0, price, route.connector, due_at, None))
         return NewBatch(
             batch_id=batch_id,
@@ -111,9 +112,14 @@ class Intake:
             stop_dup_id=submission.stop_dup_id,
             valid_until=due_at + self._settings.validity_ms,
             charge_milli=charge,
-            counted=0 if rehearsal else sum(1 for row in rows if row[7] is not None),
+            counted=counted,
             messages=rows,
         )
+
+    def _judge_body(self, submission: Submission) -> Status | None:
+        if submission.dca is Dca.BINARY or not self._admission.censors:
+            return None
+        return self._admission.judge_body(submission.body.decode())
 
     def _due_at(self, submission: Submission, now: int) -> int:
         if submission.send_at is None or submission.send_at <= now:

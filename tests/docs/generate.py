@@ -42,6 +42,7 @@ _WORDS: Mapping[str, str] = {
     "addressing": "TON and NPI of each kind of address; see below.",
     "receipt_delay_ms": "Pause before a receipt.",
     "late_delay_ms": "The same where the script says late.",
+    "slow_response_ms": "How long the slow submit_sm_resp of 0110 takes.",
     "seed": "Where the draws begin.",
     "no_receipt": "No receipt ever comes.",
     "rates": "Shares of trouble.",
@@ -171,7 +172,9 @@ def _describe(path: str, command: click.Command) -> Iterator[str]:
 
 def _option(option: click.Option) -> tuple[str, str]:
     names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
-    return names, option.help or ""
+    value = "" if option.is_flag else f" {option.make_metavar(click.Context(group))}"
+    shown = f" Default: {option.default}." if option.show_default else ""
+    return names + value, f"{option.help or ''}{shown}".strip()
 
 
 BLOCKS: Mapping[str, Callable[[], str]] = {

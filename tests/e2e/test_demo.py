@@ -22,7 +22,8 @@ def test_the_demo_sends_watches_and_exits_0_only_when_every_message_went_as_mean
 def test_the_demo_exits_1_when_messages_do_not_go_as_meant(tmp_path: Path) -> None:
     """A table that means something else than the network does must not pass."""
     code = (
-        "import sys, aldis.cli; d = sys.modules['aldis.cli.demo']; d.ONCE_BUDGET_S = 3; from aldis.connectors.outcomes import OUTCOMES;"
+        "import sys, aldis.cli; d = sys.modules['aldis.cli.demo']; d.ONCE_BUDGET_S = 3;"
+        "from aldis.connectors.outcomes import OUTCOMES;"
         "d.OUTCOMES = {**OUTCOMES, '0053': OUTCOMES['0011']}; d.demo(['--once'])"
     )
     done = subprocess.run(

@@ -147,6 +147,7 @@ def test_a_message_is_submitted_delivered_polled_and_pushed(service: Service, fa
     assert service.call(CREDITS) == "0|98.50\n"
 
 
+# EAPI-1 EAPI-2
 def test_get_and_post_with_everything_in_the_query_work_too(service: Service) -> None:
     query = f"?username=acme&password={service.password}&msisdn=447700900124&message=Hi"
     assert service.curl(SEND + query).startswith("0|IN_PROGRESS|")
@@ -162,6 +163,7 @@ def test_every_status_code_can_be_produced_by_a_numbers_ending(service: Service)
     service.wait_for_report(batch_id, rows)
 
 
+# EAPI-23
 def test_a_batch_of_mixed_recipients_has_each_its_own_verdict_and_refused_ones_cost_nothing(service: Service) -> None:
     batch_id = service.send(msisdn="447700900125,33612345678,447700900666")
     service.wait_for_report(batch_id, "447700900125|11\n33612345678|31\n447700900666|32\n")
@@ -182,6 +184,7 @@ def test_a_long_message_goes_out_in_parts_and_is_delivered_when_all_are(service:
     )
 
 
+# EAPI-15 PROMISE-2
 def test_a_repeated_stop_dup_id_sends_nothing_and_answers_with_the_first_batch(service: Service) -> None:
     first = service.send(msisdn="447700900127", stop_dup_id="987")
     assert service.send(msisdn="447700900128", stop_dup_id="987", message="another text") == first
@@ -189,6 +192,7 @@ def test_a_repeated_stop_dup_id_sends_nothing_and_answers_with_the_first_batch(s
     assert service.call(CREDITS) == "0|98.50\n"
 
 
+# EAPI-4 EAPI-8
 def test_errors_are_lines_with_http_200_and_say_what_is_wrong(service: Service) -> None:
     assert service.call(SEND, msisdn="447700900123", message="x", password="wrong").startswith("23|invalid credentials")
     assert service.call(SEND, msisdn="0123", message="x") == "24|invalid msisdn: 0123|\n"
@@ -199,6 +203,7 @@ def test_errors_are_lines_with_http_200_and_say_what_is_wrong(service: Service) 
     assert service.call(SEND, msisdn="447700900123", message="x", test_always_fail="1").startswith("22|")
 
 
+# EAPI-52 PROMISE-10
 def test_anothers_batch_and_an_unknown_one_can_not_be_told_apart(service: Service) -> None:
     batch_id = service.send(msisdn="447700900129")
     added = aldis(service.folder, "accounts", "add", "other", "--password-stdin", given="pw-other\n")
@@ -208,6 +213,7 @@ def test_anothers_batch_and_an_unknown_one_can_not_be_told_apart(service: Servic
     assert theirs == unknown == "0|Returns to follow\n\n\n"
 
 
+# PROMISE-1
 def test_a_stop_is_graceful_and_a_restart_keeps_everything(service: Service) -> None:
     batch_id = service.send(msisdn="447700900130")
     assert service.program.stop() == 0
@@ -237,6 +243,7 @@ def test_a_second_server_on_the_same_data_is_refused_and_the_first_unharmed(
     service.send(msisdn="447700900131")
 
 
+# PROMISE-12
 def test_no_password_number_or_body_reaches_the_log(service: Service) -> None:
     query = f"?username=acme&password={service.password}&msisdn=447700900132&message=body-canary"
     batch_id = service.curl(SEND + query).strip().rpartition("|")[2]
@@ -259,6 +266,7 @@ def test_the_doctor_finds_nothing_wrong_here_and_says_what_is_wrong_elsewhere(se
     assert "unknown setting 'http.lissten': did you mean 'http.listen'?" in ill.stdout
 
 
+# REC-26
 def test_the_batchs_story_shows_the_upstreams_own_words(service: Service) -> None:
     batch_id = service.send(msisdn="447700900053")
     service.wait_for_report(batch_id, "447700900053|53\n")

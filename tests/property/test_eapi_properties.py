@@ -20,6 +20,7 @@ NAMES = [*sorted(eapi._READERS), "username", "msisdn", "batch_id", "optional_fie
 VALUES = st.binary(max_size=30) | st.sampled_from([b"1", b"0", b" 44123123456", b"2023-11-14 22:13:20", b"9" * 40])
 
 
+# EAPI-9 EAPI-51
 @given(statuses=STATUSES, fields=FIELDS, body=NASTY, source_id=NASTY, originator=NASTY, calm=st.booleans())
 def test_a_report_has_one_record_a_message_whatever_the_customer_wrote(
     statuses, fields, body, source_id, originator, calm
@@ -37,6 +38,7 @@ def test_a_report_has_one_record_a_message_whatever_the_customer_wrote(
         assert len(values) == len(fields)
 
 
+# EAPI-8 EAPI-9
 @given(text=NASTY, status=st.sampled_from(list(Status)))
 def test_an_error_is_one_line_of_three_fields(text, status):
     answer = eapi.format_error(status, text)

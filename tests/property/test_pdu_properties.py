@@ -106,6 +106,7 @@ def test_a_string_is_written_if_and_only_if_it_can_be_read_back(a_class: Any, na
         assert getattr(decode(encode(pdu, 1))[1], name) == value
 
 
+# SMPP-12
 @given(st.lists(any_pdu, min_size=1, max_size=8), st.lists(st.integers(1, 60), min_size=1))
 def test_a_stream_is_cut_the_same_however_it_is_split(pdus: list[Any], steps: list[int]) -> None:
     frames = [encode(pdu, number) for number, pdu in enumerate(pdus)]
@@ -117,6 +118,7 @@ def test_a_stream_is_cut_the_same_however_it_is_split(pdus: list[Any], steps: li
     assert out == frames
 
 
+# REC-8
 @given(st.binary(max_size=200), octet, octet, tlvs, st.booleans())
 def test_a_receipt_reader_never_raises(
     octets: bytes, esm_class: int, coding: int, optional: dict[int, bytes] | None, as_data_sm: bool

@@ -34,6 +34,7 @@ def test_gsm_text_survives_encoding(text: str) -> None:
     assert gsm.septets(text) == len(text) + sum(char in gsm.EXTENSION.values() for char in text)
 
 
+# EAPI-32
 @given(st.text(st.characters(categories=None)))
 def test_any_text_becomes_gsm_once_and_for_all(text: str) -> None:
     once = gsm.transliterate(text)
@@ -86,6 +87,7 @@ def test_16bit_hex_never_lets_half_a_character_in(octets: bytes) -> None:
     assert text.encode().decode() == text
 
 
+# EAPI-35
 @given(STORABLE, TEXT_DCA, st.integers(0, 2**63))
 @example("a" * 152 + "[" + "a" * 7, Dca.GSM7, 0)
 @example("я" * 66 + "😀я", Dca.UCS2, 0)

@@ -107,6 +107,7 @@ async def test_a_remembered_password_is_checked_again_after_its_time(make, clock
     assert authenticator.hashed == 2
 
 
+# EAPI-6
 @pytest.mark.parametrize(
     ("username", "password"),
     [("demo", b"wrong"), ("nobody", b"secret"), ("demo", b""), ("", b"secret"), ("Demo", b"secret")],
@@ -128,6 +129,7 @@ async def test_a_changed_password_counts_at_once(make, accounts):
     await authenticator.authenticate("demo", b"changed", "::1")
 
 
+# EAPI-6
 async def test_a_disabled_account_fails_at_once_and_takes_as_long(make, accounts):
     authenticator = make()
     await authenticator.authenticate("demo", b"secret", "::1")
@@ -183,6 +185,7 @@ async def test_a_caller_who_goes_away_takes_nobody_along(make, slow_hash):
     assert second.result().username == "demo"
 
 
+# EAPI-7
 async def test_guesses_on_one_name_are_limited_and_its_owner_still_gets_in(make, clock):
     authenticator = make(tries_per_name=3, seconds_per_name_try=5)
     await authenticator.authenticate("demo", b"secret", "192.0.2.1")
@@ -195,6 +198,7 @@ async def test_guesses_on_one_name_are_limited_and_its_owner_still_gets_in(make,
     assert await refused(authenticator.authenticate("demo", b"guess9", "198.51.100.9")) is AuthenticationFailed
 
 
+# EAPI-7
 async def test_guesses_from_one_address_are_limited_and_cost_the_names_nothing(make):
     authenticator = make(tries_per_ip=2, tries_per_name=1)
     names = ["a", "b", "demo"]

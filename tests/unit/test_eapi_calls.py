@@ -79,6 +79,7 @@ def world():
     made.authenticator.close()
 
 
+# EAPI-10
 async def test_a_submission_is_handed_in_and_answered(world):
     answer = await world.call(SEND, msisdn="44123123456,44123123457", message="Hello", sender="ACME", source_id="r")
     assert answer == b"0|IN_PROGRESS|2163000027\n"
@@ -87,6 +88,7 @@ async def test_a_submission_is_handed_in_and_answered(world):
     ]
 
 
+# EAPI-13
 async def test_a_scheduled_submission_has_code_1(world):
     answer = await world.call(SEND, msisdn="44123123456", message="Hello", send_time_seconds=60)
     assert answer == b"1|SCHEDULED|2163000027\n"
@@ -98,6 +100,7 @@ async def test_a_rehearsal_is_marked(world):
     assert world.submissions[0].test_mode is TestMode.FAIL
 
 
+# EAPI-2
 async def test_everything_may_stand_in_the_query(world):
     query = b"username=demo&password=secret&msisdn=+44123123456&message=Hello+World"
     answer = await world.eapi.send_sms(Request(b"POST", SEND, query))
@@ -118,18 +121,21 @@ BODIES = {
 }
 
 
+# EAPI-30 EAPI-33
 @pytest.mark.parametrize(("params", "text"), BODIES.values(), ids=BODIES)
 async def test_a_message_is_decoded(world, params, text):
     assert await world.call(SEND, msisdn="44123123456", **params) == b"0|IN_PROGRESS|2163000027\n"
     assert world.submissions[0].body.decode() == text
 
 
+# EAPI-30
 async def test_an_account_may_insist_on_latin1(world):
     world.account = msgspec.structs.replace(world.account, strict_latin1=True)
     await world.call(SEND, msisdn="44123123456", message="é".encode())
     assert world.submissions[0].body.decode() != "é"
 
 
+# EAPI-34
 async def test_an_8_bit_message_keeps_its_octets(world):
     await world.call(SEND, msisdn="44123123456", message="06050423F40000AB", dca="8bit")
     assert world.submissions[0].body == bytes.fromhex("06050423F40000AB")
@@ -156,6 +162,7 @@ REFUSED = {
 }
 
 
+# EAPI-4 EAPI-8
 @pytest.mark.parametrize(("params", "expected"), REFUSED.values(), ids=REFUSED)
 async def test_a_refusal_is_a_status_line(world, params, expected):
     given = {"msisdn": "44123123456", "message": "hi"} | params
@@ -178,6 +185,7 @@ FAULTS = {
 }
 
 
+# EAPI-8
 @pytest.mark.parametrize(("fault", "expected"), FAULTS.values(), ids=FAULTS)
 async def test_a_fault_behind_the_call_is_a_status_line(world, fault, expected, capsys):
     world.fault = fault
@@ -192,10 +200,12 @@ async def test_a_report_is_found_and_written_out(world):
     assert world.asked == [(1, 7, 44123123456)]
 
 
+# EAPI-52
 async def test_an_unknown_batch_has_no_rows(world):
     assert await world.call(REPORT, batch_id=8) == b"0|Returns to follow\n\n\n"
 
 
+# EAPI-50
 async def test_the_older_header_is_chosen_by_server_or_account(world):
     older = Eapi(world, world.authenticator, world, world, lambda: NOW, header="results")
     request = Request(b"GET", REPORT, b"username=demo&password=secret&batch_id=7")
@@ -204,6 +214,7 @@ async def test_the_older_header_is_chosen_by_server_or_account(world):
     assert (await older.get_report(request)).body.startswith(b"0|Returns to follow\n\n")
 
 
+# EAPI-56
 async def test_transient_codes_are_hidden_from_those_who_asked(world):
     world.batch = msgspec.structs.replace(world.batch, reports=[Report(1, 44123123456, Status(63), None, 0, 1)])
     assert b"|63\n" in await world.call(REPORT, batch_id=7)
@@ -211,6 +222,7 @@ async def test_transient_codes_are_hidden_from_those_who_asked(world):
     assert b"|0\n" in await world.call(REPORT, batch_id=7)
 
 
+# EAPI-40
 async def test_credits_are_told_with_two_decimals(world):
     assert await world.call(CREDITS) == b"0|2101.15\n"
 
@@ -263,6 +275,7 @@ async def test_readiness_says_what_is_wrong(problems, status, body):
     assert (page.status_code, page.body) == (status, body)
 
 
+# EAPI-2 EAPI-30
 @pytest.mark.parametrize(
     ("content_type", "charset"),
     [

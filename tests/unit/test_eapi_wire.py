@@ -58,12 +58,14 @@ REPORT_BYTES = {
 }
 
 
+# EAPI-5 EAPI-50 EAPI-51 EAPI-52 EAPI-54 EAPI-55
 @pytest.mark.parametrize(("asked", "expected"), REPORT_BYTES.values(), ids=REPORT_BYTES)
 def test_a_report_has_exactly_these_bytes(asked, expected):
     batch, fields = asked
     assert eapi.format_report(batch, fields, body="hi") == expected
 
 
+# EAPI-50
 def test_the_older_header_is_a_setting_and_has_the_same_length():
     older = eapi.format_report(a_batch(11), header="results")
     assert older == b"0|Results to follow\n\n44123123456|11\n"
@@ -71,6 +73,7 @@ def test_the_older_header_is_a_setting_and_has_the_same_length():
     assert eapi.format_report(None, header="results") == b"0|Results to follow\n\n\n"
 
 
+# EAPI-56
 @pytest.mark.parametrize(
     ("code", "calm"),
     [(40, 0), (60, 0), (61, 10), (62, 10), (63, 0), (64, 10), (0, 0), (10, 10), (11, 11), (12, 12), (53, 53), (70, 70)],
@@ -83,6 +86,7 @@ def test_transient_codes_can_be_hidden_and_no_others_change(code, calm):
         assert hidden == exact.replace(f"|{code}".encode(), f"|{calm}".encode())
 
 
+# EAPI-9
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -118,6 +122,7 @@ ANSWERS = {
 }
 
 
+# EAPI-5 EAPI-8 EAPI-10 EAPI-13 EAPI-40
 @pytest.mark.parametrize(("answer", "expected"), ANSWERS.values(), ids=ANSWERS)
 def test_an_answer_has_exactly_these_bytes(answer, expected):
     assert answer == expected
@@ -144,11 +149,13 @@ PARAMS = {
 }
 
 
+# EAPI-2 EAPI-3
 @pytest.mark.parametrize(("sent", "expected"), PARAMS.values(), ids=PARAMS)
 def test_parameters_are_read(sent, expected):
     assert eapi.parse_params(*sent) == expected
 
 
+# EAPI-3
 def test_ten_thousand_parameters_are_the_most():
     pairs = b"&".join(b"p%d=1" % n for n in range(eapi.MAX_PARAMS))
     assert len(eapi.parse_params(b"", pairs)) == eapi.MAX_PARAMS
@@ -203,6 +210,7 @@ READ = {
 }
 
 
+# EAPI-13 EAPI-14 EAPI-16 EAPI-17 EAPI-36
 @pytest.mark.parametrize(("params", "field", "value"), READ.values(), ids=READ)
 def test_a_parameter_means(params, field, value):
     assert getattr(a_submission(**params), field) == value
@@ -245,6 +253,7 @@ REFUSED = {
 }
 
 
+# EAPI-12 EAPI-13 EAPI-14 EAPI-16 EAPI-18 EAPI-21
 @pytest.mark.parametrize(("params", "text"), REFUSED.values(), ids=REFUSED)
 def test_a_wrong_parameter_is_named(params, text):
     with pytest.raises(InvalidField) as caught:
@@ -252,6 +261,7 @@ def test_a_wrong_parameter_is_named(params, text):
     assert str(caught.value) == text
 
 
+# EAPI-21
 def test_fifty_thousand_recipients_are_the_most():
     numbers = b",".join([b"44123123456"] * eapi.MAX_RECIPIENTS)
     assert len(a_submission(msisdn=numbers).msisdns) == eapi.MAX_RECIPIENTS
@@ -282,6 +292,7 @@ QUERIES = {
 }
 
 
+# EAPI-53 EAPI-54
 @pytest.mark.parametrize(("params", "expected"), QUERIES.values(), ids=QUERIES)
 def test_a_report_query_is_read(params, expected):
     assert eapi.parse_report_query(params) == expected
@@ -298,6 +309,7 @@ BAD_QUERIES = {
 }
 
 
+# EAPI-53 EAPI-54
 @pytest.mark.parametrize(("params", "text"), BAD_QUERIES.values(), ids=BAD_QUERIES)
 def test_a_wrong_report_query_is_named(params, text):
     with pytest.raises(InvalidField) as caught:

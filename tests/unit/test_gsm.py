@@ -38,6 +38,7 @@ def test_a_default_character_is_one_septet_both_ways(code: int, char: str) -> No
     assert gsm.is_gsm(char)
 
 
+# EAPI-32
 @pytest.mark.parametrize(("code", "point"), EXTENSION_TABLE, ids=[f"{code:02X}" for code, _ in EXTENSION_TABLE])
 def test_an_extension_character_is_an_escape_pair_both_ways(code: int, point: int) -> None:
     assert gsm.encode(chr(point)) == bytes([0x1B, code])
@@ -68,6 +69,7 @@ def test_a_mixed_text_encodes_in_order() -> None:
     assert gsm.septets("a[é]€Ω") == 9
 
 
+# EAPI-32
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -96,6 +98,7 @@ def test_transliteration_finds_the_close_equivalent(text: str, expected: str) ->
     assert gsm.transliterate(text) == expected
 
 
+# EAPI-32
 def test_encoding_transliterates_what_is_outside() -> None:
     assert gsm.encode("“€”…") == b'"\x1b\x65"...'
     assert gsm.septets("“€”…") == 7

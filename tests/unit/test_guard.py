@@ -204,6 +204,7 @@ HOSTILE_HOSTS = [
 ]
 
 
+# EAPI-66 PROMISE-11
 @pytest.mark.parametrize(("address", "reason"), DENIED, ids=[f"{a or 'empty'}" for a, _ in DENIED])
 def test_denied_addresses_are_refused_with_their_reason(address: str, reason: str) -> None:
     with pytest.raises(EgressDenied) as denied:
@@ -216,6 +217,7 @@ def test_public_addresses_pass_up_to_the_edge_of_each_denied_network(address: st
     EgressGuard().check(address)
 
 
+# EAPI-66 PROMISE-11
 @pytest.mark.parametrize("host", HOSTILE_HOSTS, ids=ascii)
 async def test_no_spelling_of_a_denied_host_yields_an_address_to_dial(host: str) -> None:
     with pytest.raises((InvalidUrl, EgressDenied, OSError)):

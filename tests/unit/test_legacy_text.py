@@ -41,11 +41,13 @@ def test_an_allowed_latin1_byte_is_itself_and_gsm(byte: int) -> None:
     assert gsm.septets(text) == 1
 
 
+# EAPI-31
 @pytest.mark.parametrize(("char", "byte"), GREEK.items(), ids=GREEK)
 def test_a_greek_capital_sits_on_a_spare_byte(char: str, byte: int) -> None:
     assert decode_body(b"x" + bytes([byte]) + b"y") == f"x{char}y"
 
 
+# EAPI-31
 @pytest.mark.parametrize(("char", "code"), EXTENSION.items(), ids=EXTENSION)
 def test_bb_and_a_code_is_an_extension_character(char: str, code: int) -> None:
     text = decode_body(b"x" + bytes([0xBB, code]) + b"y")
@@ -57,6 +59,7 @@ def test_raw_ascii_brackets_are_the_same_characters() -> None:
     assert decode_body(b"[]{}\\^~|") == "[]{}\\^~|"
 
 
+# EAPI-30
 @pytest.mark.parametrize(
     ("raw", "options", "expected"),
     [
@@ -126,6 +129,7 @@ def test_every_byte_decodes_under_every_charset(charset: str) -> None:
     assert text.encode()
 
 
+# EAPI-33
 @pytest.mark.parametrize(
     ("digits", "expected"),
     [
@@ -144,6 +148,7 @@ def test_16bit_hex_is_utf_16(digits: str, expected: str) -> None:
     assert decode_ucs2_hex(digits) == expected
 
 
+# EAPI-33
 @pytest.mark.parametrize(
     "digits",
     ["004", "00", "004100", "00 41", "0041\n", "004G", "０041", "D83D", "DE00D83D", "FFFE3DD8", "0x41"],
@@ -154,17 +159,20 @@ def test_16bit_hex_that_is_no_utf_16_is_refused(digits: str) -> None:
         decode_ucs2_hex(digits)
 
 
+# EAPI-34
 @pytest.mark.parametrize("digits", ["06050423F40000414243", "0605040b8423f0DC0601AE", "00", "0141"])
 def test_8bit_hex_is_octets_with_a_header(digits: str) -> None:
     assert decode_binary_hex(digits) == bytes.fromhex(digits)
 
 
+# EAPI-34
 @pytest.mark.parametrize("digits", ["", "01", "0605040B8423", "060504", "FF00", "5", "0g", "00 00", "é0"], ids=ascii)
 def test_8bit_hex_without_a_whole_header_is_refused(digits: str) -> None:
     with pytest.raises(ValueError, match=r"^the message "):
         decode_binary_hex(digits)
 
 
+# EAPI-55
 @pytest.mark.parametrize(
     ("body", "dca", "expected"),
     [

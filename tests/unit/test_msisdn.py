@@ -5,6 +5,7 @@ import pytest
 from aldis.wire.msisdn import parse_msisdn, parse_msisdns
 
 
+# EAPI-20
 @pytest.mark.parametrize(
     ("text", "number"),
     [
@@ -25,6 +26,7 @@ def test_a_number_is_its_digits(text: str, number: int) -> None:
     assert parse_msisdn(text) == number
 
 
+# EAPI-20
 @pytest.mark.parametrize(
     "text",
     [
@@ -55,6 +57,7 @@ def test_what_is_no_number_is_none(text: str) -> None:
     assert parse_msisdns(text) == ([], text.strip() or None)
 
 
+# EAPI-21 EAPI-22
 @pytest.mark.parametrize(
     ("text", "numbers", "bad"),
     [

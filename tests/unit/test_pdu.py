@@ -173,6 +173,7 @@ def test_a_refusal_has_no_body_unless_it_says_something(pdu: Pdu) -> None:
     assert encode(SubmitSmResp(b"x"), 1, 0x45)[16:] == b"x\0"
 
 
+# SMPP-20
 @pytest.mark.parametrize(
     ("pdu", "field"),
     [
@@ -230,6 +231,7 @@ def test_the_longest_of_everything_fits() -> None:
 FIXED = b"\0\0\0s\0\0\0d\0\0\0\0\0\0\0\0\0\0"
 
 
+# SMPP-13 SMPP-14
 @pytest.mark.parametrize(
     ("command_id", "body", "status"),
     [
@@ -275,6 +277,7 @@ def test_a_malformed_body_names_the_status_to_answer_with(command_id: int, body:
     assert (caught.value.header.command_id, caught.value.header.sequence) == (command_id, 42)
 
 
+# SMPP-14
 @pytest.mark.parametrize("rest", [b"\x04", b"\x04\x23\0", b"\x04\x23\0\3\1", b"\x04\x23\xff\xff"])
 def test_a_receipt_keeps_what_comes_before_its_cut_tlv(rest: bytes) -> None:
     _, read = decode(frame(5, RECEIPT_BODY + RECEIPT_TLVS + rest))
@@ -288,6 +291,7 @@ def test_a_receipt_keeps_what_comes_before_its_cut_tlv(rest: bytes) -> None:
     assert read.tlvs == RECEIPT.tlvs
 
 
+# SMPP-14
 def test_unknown_tlvs_are_kept_and_the_first_of_equal_tags_wins() -> None:
     _, read = decode(frame(5, RECEIPT_BODY + b"\x14\0\0\1a\x14\0\0\1b\x04\x23\0\3\3\0\x22\x14\1\0\0"))
     assert isinstance(read, DeliverSm)
@@ -304,6 +308,7 @@ def test_strange_values_of_a_network_are_kept_as_they_are() -> None:
     assert read.short_message == b"\xff" * 255
 
 
+# SMPP-15
 @pytest.mark.parametrize(
     ("body", "message_id"),
     [
@@ -381,6 +386,7 @@ def test_a_frame_is_out_as_soon_as_its_last_byte_is_in() -> None:
     assert framer.feed(b"") == []
 
 
+# SMPP-12
 @pytest.mark.parametrize("length", [0, 15, 65_553, 2**31, 2**32 - 1])
 @pytest.mark.parametrize("step", [1, 1000])
 def test_a_bad_length_ends_the_stream_at_once(length: int, step: int) -> None:

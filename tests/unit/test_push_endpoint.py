@@ -1,9 +1,11 @@
 """How much an endpoint bears, learnt from how tries end."""
 
+from itertools import pairwise
+
 import pytest
 
 from aldis.model.types import Push
-from aldis.push.endpoint import UNPROVEN_LIMIT, End, Endpoint, Job, PushSettings, State
+from aldis.push.endpoint import End, Endpoint, Job, PushSettings, State
 
 PUSH = Push(1, 1, 1, 1, "http://example.com/?pass=canary", 44123123456, 11, None, "", False, 0, 0)
 
@@ -21,8 +23,8 @@ def started(tested: Endpoint) -> int:
     return tested.in_flight
 
 
-def test_an_endpoint_never_tried_gets_only_a_few_tries_at_once() -> None:
-    assert started(endpoint()) == UNPROVEN_LIMIT
+def test_an_endpoint_never_tried_gets_one_try_at_first() -> None:
+    assert started(endpoint()) == 1
 
 
 def test_the_first_answer_opens_the_starting_limit() -> None:
@@ -37,7 +39,7 @@ def test_answers_raise_the_limit_slowly_up_to_its_bound() -> None:
     for _ in range(4000):
         tested.learn(End.ANSWERED)
         limits.append(int(tested.limit))
-    assert max(b - a for a, b in zip(limits, limits[1:], strict=False)) == 1
+    assert max(b - a for a, b in pairwise(limits)) == 1
     assert limits[10] < 11
     assert limits[-1] == started(tested) == 64
 
@@ -53,14 +55,25 @@ def test_refusal_and_silence_halve_the_limit_down_to_one(end: End) -> None:
     assert limits == [32.0, 16.0, 8.0, 4.0, 2.0, 1.0, 1.0, 1.0]
 
 
-def test_enough_silence_leaves_one_probe_and_any_answer_ends_that() -> None:
+def test_silence_leaves_one_try_at_once_and_enough_of_it_breaks_the_endpoint() -> None:
     tested = endpoint(breaker_after=3)
+    tested.learn(End.ANSWERED)
     for broken in (False, False, True, True):
         tested.learn(End.SILENT)
         assert tested.is_broken is broken
-    assert started(tested) == 1
-    tested.learn(End.PUSHED_BACK)
+        assert tested.may_start()
+        assert started(tested) == 1
+        tested.in_flight = 0
+
+
+@pytest.mark.parametrize("end", [End.ANSWERED, End.PUSHED_BACK])
+def test_any_answer_mends_a_broken_endpoint(end: End) -> None:
+    tested = endpoint(breaker_after=3)
+    for _ in range(5):
+        tested.learn(End.SILENT)
+    tested.learn(end)
     assert not tested.is_broken
+    assert tested.is_proven
 
 
 def test_an_answered_refusal_never_breaks_an_endpoint() -> None:

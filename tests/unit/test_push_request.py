@@ -29,6 +29,7 @@ def query(**changes: Any) -> str:
     return query_of(msgspec.structs.replace(PUSH, **changes))
 
 
+# EAPI-61
 def test_a_report_has_exactly_the_documented_parameters() -> None:
     assert query_of(PUSH) == (
         "msisdn=44123123456&batch_id=123456789&status=11&completed_time=07-03-04+23%3A59%3A59&source_id=ref-1"
@@ -36,6 +37,7 @@ def test_a_report_has_exactly_the_documented_parameters() -> None:
     )
 
 
+# EAPI-61
 def test_an_unknown_completion_time_is_left_out_entirely() -> None:
     assert "completed_time" not in query(completed_at=None)
 
@@ -72,6 +74,7 @@ def test_the_source_id_is_form_encoded_in_latin_1(source_id: str, encoded: str) 
     assert f"&source_id={encoded}&" in query(source_id=source_id)
 
 
+# EAPI-62
 @pytest.mark.parametrize(
     ("status", "body_len", "accept_empty", "success"),
     [
@@ -92,6 +95,7 @@ def test_only_a_200_with_a_byte_is_a_success(status: int, body_len: int, accept_
     assert is_success(status, body_len, accept_empty) is success
 
 
+# EAPI-61
 @pytest.mark.parametrize(
     ("url", "whole"),
     [

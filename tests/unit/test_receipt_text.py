@@ -134,17 +134,20 @@ def said(deliver: DeliverSm | DataSm) -> ReceiptInfo:
     return info
 
 
+# REC-3 REC-4 REC-5 REC-6
 @pytest.mark.parametrize(("text", "upstream_id", "state", "error"), [pytest.param(*v[1:], id=v[0]) for v in VARIANTS])
 def test_a_receipt_is_read_however_the_network_writes_it(text: str, upstream_id: str, state: str, error: str) -> None:
     info = said(receipt(text))
     assert (info.upstream_id, info.state, info.error) == (upstream_id, state, error)
 
 
+# REC-1
 @pytest.mark.parametrize("text", [pytest.param(v[1], id=v[0]) for v in VARIANTS])
 def test_a_receipt_is_known_by_its_shape_where_esm_class_is_zero(text: str) -> None:
     assert parse_receipt(receipt(text, esm_class=0)) == parse_receipt(receipt(text))
 
 
+# REC-3
 @pytest.mark.parametrize(
     ("data_coding", "codec"), [(8, "utf-16-be"), (8, "utf-16-le"), (0, "utf-16-be"), (0x18, "utf-16-be")]
 )
@@ -181,6 +184,7 @@ def test_the_gsm_alphabets_punctuation_in_an_id_is_read() -> None:
     assert said(receipt(b"id:a\x11b\x00c\x02d stat:DELIVRD")).upstream_id == "a_b@c$d"
 
 
+# REC-3
 def test_a_receipt_is_read_from_message_payload() -> None:
     octets = b"id:123 sub:001 dlvrd:001 stat:DELIVRD err:000"
     tlvs = {Tlv.MESSAGE_PAYLOAD: octets}
@@ -193,6 +197,7 @@ def test_a_user_data_header_before_the_text_is_skipped() -> None:
     assert said(receipt(octets, esm_class=EsmClass.RECEIPT | EsmClass.UDHI)).text == "id:123 stat:DELIVRD"
 
 
+# REC-1 REC-2 REC-6
 @pytest.mark.parametrize(("number", "word"), list(enumerate(MESSAGE_STATES)))
 def test_a_receipt_is_read_from_tlvs_alone(number: int, word: str) -> None:
     tlvs = {
@@ -205,6 +210,7 @@ def test_a_receipt_is_read_from_tlvs_alone(number: int, word: str) -> None:
         assert (info.upstream_id, info.state, info.error, info.text) == ("abc", word, "034", "")
 
 
+# REC-2
 def test_tlvs_go_before_text_and_the_text_is_kept() -> None:
     text = "id:123 sub:001 dlvrd:000 stat:UNDELIV err:011"
     tlvs = {Tlv.RECEIPTED_MESSAGE_ID: b"7b\0", Tlv.MESSAGE_STATE: b"\2", Tlv.NETWORK_ERROR_CODE: b"\3\0\5"}
@@ -212,6 +218,7 @@ def test_tlvs_go_before_text_and_the_text_is_kept() -> None:
     assert (info.upstream_id, info.state, info.error, info.text) == ("7b", "DELIVRD", "005", text)
 
 
+# REC-2
 @pytest.mark.parametrize(
     ("tlvs", "upstream_id", "state", "error"),
     [
@@ -251,10 +258,12 @@ def test_an_intermediate_notification_is_a_receipt_that_is_not_final() -> None:
     assert (info.state, info.is_final) == ("DELIVRD", False)
 
 
+# REC-7
 def test_a_flagged_receipt_in_no_known_shape_is_still_no_message() -> None:
     assert said(receipt("hello")) == ReceiptInfo("", "", "", False, "hello", "")
 
 
+# REC-7
 @pytest.mark.parametrize("esm_class", [0, EsmClass.UDHI, EsmClass.DELIVERY_ACK, EsmClass.USER_ACK, 0x18])
 @pytest.mark.parametrize(
     "text",
@@ -273,6 +282,7 @@ def test_what_a_person_writes_is_a_message(text: str, esm_class: int) -> None:
     assert parse_receipt(DeliverSm(esm_class=esm_class, short_message=octets)) is None
 
 
+# REC-1
 def test_an_acknowledgement_by_the_handset_is_a_receipt_only_with_a_state() -> None:
     tlvs = {Tlv.RECEIPTED_MESSAGE_ID: b"abc\0"}
     assert parse_receipt(DeliverSm(esm_class=EsmClass.USER_ACK, short_message=b"yes", tlvs=tlvs)) is None

@@ -10,6 +10,7 @@ def user_data(segments: list[Segment]) -> list[bytes]:
     return [segment.octets[6:] for segment in segments]
 
 
+# EAPI-35
 @pytest.mark.parametrize(
     ("text", "dca", "sizes"),
     [
@@ -47,6 +48,7 @@ def test_one_part_has_no_header() -> None:
     assert split("né".encode(), Dca.UCS2, 7) == [Segment(b"\x00n\x00\xe9", False)]
 
 
+# EAPI-35
 def test_each_of_several_parts_begins_with_the_concatenation_header() -> None:
     segments = split(b"a" * 400, Dca.GSM7, 0x1A7)
     assert [segment.octets[:6].hex() for segment in segments] == [f"050003a703{n:02x}" for n in (1, 2, 3)]
@@ -66,6 +68,7 @@ def test_a_part_closes_early_before_a_surrogate_pair() -> None:
     assert second.decode("utf-16-be") == "😀" + "я" * 9
 
 
+# EAPI-34
 def test_a_binary_body_is_one_part_with_its_own_header() -> None:
     body = b"\x06\x05\x04\x23\xf4\x00\x00" + bytes(133)
     assert split(body, Dca.BINARY, 9) == [Segment(body, True)]
@@ -95,6 +98,7 @@ def test_the_longest_bodies_fill_255_parts() -> None:
     assert split(b"a" * (255 * 67), Dca.UCS2, 0)[-1].octets[:6] == b"\x05\x00\x03\x00\xff\xff"
 
 
+# EAPI-37
 @pytest.mark.parametrize(
     ("msg_class", "expected"),
     [(0, (0x10, 0x14, 0x18)), (1, (0x11, 0x15, 0x19)), (2, (0x00, 0x04, 0x08)), (3, (0x13, 0x17, 0x1B))],

@@ -83,18 +83,21 @@ def ok(sequence, message_id=b"77"):
 
 
 class TestOutcomes:
+    # SMPP-5
     def test_a_response_accepts_with_the_upstreams_id(self):
         session = esme()
         sequence = submitted(session)
         assert session.feed(ok(sequence), 1) == [Accepted("token", b"77", SubmitSmResp(b"77"))]
         assert session.in_flight == 0
 
+    # SMPP-5
     @pytest.mark.parametrize("status", [0x58, 0x14, 0x450, 0xFFFFFFFF], ids=hex)
     def test_a_refusal_keeps_the_raw_status(self, status):
         session = esme()
         sequence = submitted(session)
         assert session.feed(encode(SubmitSmResp(), sequence, status), 1) == [Refused("token", status)]
 
+    # SMPP-15
     def test_a_good_response_without_a_body_accepts_without_an_id(self):
         session = esme()
         sequence = submitted(session)
@@ -108,12 +111,14 @@ class TestOutcomes:
         events = session.feed(encode(Raw(Command.SUBMIT_SM_RESP, message_id), sequence), 1)
         assert [event.token for event in events if isinstance(event, Accepted)] == ["token"]
 
+    # SMPP-8
     @pytest.mark.parametrize(("status", "told"), [(0x03, 0x03), (0, 0xFF)])
     def test_a_generic_nack_to_a_submit_refuses_it(self, status, told):
         session = esme()
         sequence = submitted(session)
         assert session.feed(encode(GenericNack(), sequence, status), 1) == [Refused("token", told)]
 
+    # SMPP-8
     def test_a_response_of_another_kind_ends_nothing(self):
         session = esme()
         sequence = submitted(session)
@@ -121,12 +126,14 @@ class TestOutcomes:
         assert isinstance(event, BadPdu)
         assert session.in_flight == 1
 
+    # SMPP-4
     def test_responses_match_in_any_order(self):
         session = esme()
         first, second = submitted(session, "first"), submitted(session, "second")
         events = session.feed(ok(second, b"2") + ok(first, b"1"), 1)
         assert [(event.token, event.message_id) for event in events] == [("second", b"2"), ("first", b"1")]
 
+    # SMPP-5
     def test_a_cut_makes_what_was_sent_unknown_and_the_rest_not_sent(self):
         session = esme()
         submitted(session, "answered")
@@ -156,6 +163,7 @@ class TestOutcomes:
 
 
 class TestTimeouts:
+    # SMPP-5
     def test_no_response_in_time_is_unknown(self):
         session = esme(response_timeout_s=60, enquire_link_s=0)
         submitted(session, now=10)
@@ -171,6 +179,7 @@ class TestTimeouts:
         assert [event.token for event in session.poll(62)] == [0, 1, 2]
         assert session.next_deadline() == 63
 
+    # SMPP-6
     @pytest.mark.parametrize(("status", "message_id"), [(0, b"77"), (0x58, b"")], ids=["accepted", "refused"])
     def test_a_late_response_is_told_with_its_id_once(self, status, message_id):
         session = esme(response_timeout_s=60, enquire_link_s=0)
@@ -188,6 +197,7 @@ class TestTimeouts:
         events = [session.feed(ok(sequence), 61)[0] for sequence in sequences]
         assert [type(event) for event in events] == [BadPdu] * 2 + [LateResponse] * 3
 
+    # SMPP-10
     def test_time_in_which_the_shell_does_not_read_does_not_count(self):
         session = esme(response_timeout_s=60, enquire_link_s=0)
         submitted(session, now=0)
@@ -201,6 +211,7 @@ class TestTimeouts:
 
 
 class TestWindow:
+    # SMPP-4
     def test_the_window_is_a_limit(self):
         session = esme(window=3)
         for token in range(3):
@@ -216,11 +227,13 @@ class TestWindow:
         session.feed(ok(sequence), 1)
         assert session.room() == 1
 
+    # SMPP-7
     def test_sequences_wrap_at_0x7fffffff(self):
         session = esme()
         session._sequence = 0x7FFFFFFE
         assert [submitted(session) for _ in range(4)] == [0x7FFFFFFE, 0x7FFFFFFF, 1, 2]
 
+    # SMPP-20
     @pytest.mark.parametrize(
         "pdu",
         [SubmitSm(short_message=b"x" * 300), SubmitSm(destination_addr=b"1\0002"), SubmitSm(source_addr=b"1" * 21)],
@@ -247,6 +260,7 @@ class TestWindow:
 
 
 class TestIncoming:
+    # SMPP-16
     @pytest.mark.parametrize("pdu", [DELIVER, DataSm(source_addr=b"1")], ids=["deliver_sm", "data_sm"])
     def test_a_delivery_is_answered_by_the_caller_alone(self, pdu):
         session = esme()
@@ -290,6 +304,7 @@ class TestIncoming:
         events = session.feed(stream[:cut], 1) + session.feed(stream[cut:], 1)
         assert [event.sequence for event in events] == [1, 2]
 
+    # SMPP-14
     def test_vendor_tlvs_are_kept(self):
         session = esme()
         [event] = session.feed(encode(DeliverSm(tlvs={0x1400: b"x"}), 9), 1)
@@ -297,6 +312,7 @@ class TestIncoming:
 
 
 class TestBadPdus:
+    # SMPP-13
     def test_an_unknown_command_is_nacked_and_the_session_stays(self):
         session = esme()
         [event] = session.feed(encode(Raw(0x00010203, b"abc"), 9), 1)
@@ -304,6 +320,7 @@ class TestBadPdus:
         assert sent(session) == [(Command.GENERIC_NACK, CommandStatus.ESME_RINVCMDID, 9, GenericNack())]
         assert session.is_bound
 
+    # SMPP-13
     def test_a_bad_body_is_answered_with_its_own_response_and_the_session_stays(self):
         session = esme()
         [event] = session.feed(encode(Raw(Command.DELIVER_SM, b"\0\1"), 9), 1)
@@ -311,6 +328,7 @@ class TestBadPdus:
         assert sent(session)[0][:3] == (Command.DELIVER_SM_RESP, CommandStatus.ESME_RINVCMDLEN, 9)
         assert session.is_bound
 
+    # SMPP-12
     @pytest.mark.parametrize("length", [0, 15, 1 << 31], ids=["0", "15", "2^31"])
     def test_a_bad_length_ends_the_session_behind_what_came_before(self, length):
         session = esme()
@@ -335,6 +353,7 @@ class TestBadPdus:
 
 
 class TestLink:
+    # SMPP-9
     def test_silence_is_asked_about_and_an_answer_settles_it(self):
         session = esme(enquire_link_s=30)
         assert session.next_deadline() == 30
@@ -350,6 +369,7 @@ class TestLink:
         assert session.poll(30) == []
         assert not session.has_output
 
+    # SMPP-9
     def test_no_answer_to_enquire_link_ends_the_session(self):
         session = esme(enquire_link_s=30, response_timeout_s=60)
         submitted(session, now=1)
@@ -374,6 +394,7 @@ class TestLink:
 
 
 class TestUnbind:
+    # SMPP-11
     def test_unbind_waits_for_the_responses_still_out(self):
         session = esme()
         sequence = submitted(session)
@@ -385,6 +406,7 @@ class TestUnbind:
         assert command == Command.UNBIND
         assert session.feed(encode(UnbindResp(), unbind_sequence), 3) == [Ended("unbound", True)]
 
+    # SMPP-11
     def test_unbind_waits_only_so_long(self):
         session = esme(enquire_link_s=0)
         sequence = submitted(session)
@@ -429,6 +451,7 @@ class TestBinding:
 
 
 class TestSmsc:
+    # SMPP-2 SMPP-3
     def test_nothing_is_looked_at_before_the_bind(self):
         session = SmscSession(0, Limits())
         events = session.feed(encode(SUBMIT, 1) + encode(EnquireLink(), 2), 0)
@@ -438,6 +461,7 @@ class TestSmsc:
             (Command.ENQUIRE_LINK_RESP, CommandStatus.ESME_RINVBNDSTS, 2),
         ]
 
+    # SMPP-2
     def test_what_follows_the_bind_waits_for_its_answer(self):
         session = SmscSession(0, Limits())
         events = session.feed(encode(BindTransceiver(b"id", b"pw"), 1) + encode(SUBMIT, 2), 0)
@@ -469,16 +493,19 @@ class TestSmsc:
         assert isinstance(session.feed(encode(BindTransceiver(b"id", b"good"), 2), 2)[0], BindRequested)
         assert session.next_deadline() == 5
 
+    # SMPP-2
     def test_a_connection_that_does_not_bind_is_ended(self):
         session = SmscSession(10, Limits(bind_timeout_s=5))
         assert session.next_deadline() == 15
         assert session.poll(15) == [Ended("not bound in time", False)]
 
+    # SMPP-3
     def test_a_second_bind_is_refused(self):
         session = smsc()
         session.feed(encode(BindTransceiver(b"id"), 9), 1)
         assert sent(session)[0][:3] == (Command.BIND_TRANSCEIVER_RESP, CommandStatus.ESME_RALYBND, 9)
 
+    # SMPP-3
     @pytest.mark.parametrize(
         ("bind", "submits", "receives"),
         [(BindTransceiver, True, True), (BindTransmitter, True, False), (BindReceiver, False, True)],

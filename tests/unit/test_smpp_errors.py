@@ -29,6 +29,7 @@ def test_the_standards_codes_are_all_there() -> None:
     assert all(name_of(status).startswith("ESME_R") for status in CommandStatus)
 
 
+# SMPP-23
 @pytest.mark.parametrize(
     ("status", "refusal"),
     [

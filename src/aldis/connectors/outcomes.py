@@ -42,7 +42,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     """command_status of the submit_sm_resp; 0 for none."""
     refusals: int = 0
     """How many submits in a row to a number are refused before one is not; 0: all, where there is a refusal."""
-    response_after_ms: int = 0
+    slow: bool = False
+    """The submit_sm_resp takes the simulator's `slow_response_ms`."""
     receipts: tuple[Step, ...] = ()
     copies: int = 1
     """How often each receipt is sent."""
@@ -168,7 +169,7 @@ _TROUBLES = {
     "0110": Script(
         shows=Status.DELIVERED,
         what="the submit_sm_resp takes two seconds",
-        response_after_ms=2_000,
+        slow=True,
         receipts=DELIVERED.receipts,
     ),
 }

@@ -8,6 +8,7 @@ import asyncio
 import heapq
 import itertools
 import random
+import ssl
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ import msgspec
 
 from aldis.connectors.base import OutboundPart, Sink
 from aldis.connectors.outcomes import DELIVERED, OUTCOMES, Answer, Script, Step
-from aldis.connectors.smpp import SmppConnector, SmppSettings
+from aldis.connectors.smpp import Counters, SmppConnector, SmppSettings
 from aldis.connectors.transport import Link
 from aldis.smpp import events
 from aldis.smpp.commands import BindRequest, Command, DeliverSm, EsmClass, RegisteredDelivery, SubmitSm
@@ -63,6 +64,7 @@ class SmscSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     late_delay_ms: int = 30_000
     early_gap_ms: int = 100
     """How far a receipt that comes first is ahead of the submit_sm_resp."""
+    slow_response_ms: int = 2_000
     resend_ms: int = 1_000
     """Pause before a refused receipt is sent again."""
     receipt_timeout_s: float = 10.0
@@ -146,13 +148,20 @@ class _Agenda:
 class Smsc:
     """A message centre. Use as an async context manager, or `start` and `close`."""
 
-    def __init__(self, settings: SmscSettings, now_ms: Callable[[], int], observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        settings: SmscSettings,
+        now_ms: Callable[[], int],
+        observer: Observer | None = None,
+        tls_context: ssl.SSLContext | None = None,
+    ) -> None:
         """Prepare; nothing listens before `start`.
 
         Args:
             settings: How to behave.
             now_ms: The clock for the dates in receipts, epoch ms; message ids begin with its first value.
             observer: Who sees each submit and each answered receipt.
+            tls_context: The server's side of TLS; None: plain TCP.
         """
         self.settings = settings
         self.rates = settings.rates
@@ -166,6 +175,7 @@ class Smsc:
         self.connections: set[_Connection] = set()
         self._now_ms = now_ms
         self._observer = observer
+        self._tls = tls_context
         self._accounts: dict[str, _Account] = {}
         self._random = random.Random(settings.rates.seed)  # noqa: S311 (a simulation)
         self._ids = itertools.count(now_ms() * 1000)
@@ -175,7 +185,8 @@ class Smsc:
         """Listen; `port` is known from here on."""
         self._loop = asyncio.get_running_loop()
         self._agenda = _Agenda()
-        self._server = await self._loop.create_server(self._connect, self.settings.host, self.settings.port)
+        host, port = self.settings.host, self.settings.port
+        self._server = await self._loop.create_server(self._connect, host, port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -250,7 +261,8 @@ class Smsc:
         self, connection: "_Connection", account: _Account, script: Script, request: events.Incoming, message_id: str
     ) -> None:
         assert isinstance(request.pdu, SubmitSm)
-        delay_ms = script.response_after_ms + self.settings.early_gap_ms * script.receipt_first
+        settings = self.settings
+        delay_ms = settings.slow_response_ms * script.slow + settings.early_gap_ms * script.receipt_first
         if script.answer is Answer.SWALLOW:
             return
         if script.answer is Answer.CUT and self._take_turn(account, request.pdu.destination_addr, 1, again=False):
@@ -473,6 +485,26 @@ class SimulatorConnector:
     def is_bound(self) -> bool:
         """Whether parts can be submitted now."""
         return self.smpp.is_bound
+
+    @property
+    def counters(self) -> Counters:
+        """What the connector has done."""
+        return self.smpp.counters
+
+    @property
+    def in_flight(self) -> int:
+        """How many parts wait for their submit_sm_resp."""
+        return self.smpp.in_flight
+
+    @property
+    def unanswered(self) -> int:
+        """How many deliveries wait for their answer."""
+        return self.smpp.unanswered
+
+    @property
+    def rate(self) -> float:
+        """The submits a second that may be made now; infinity for no limit."""
+        return self.smpp.rate
 
     def capacity(self) -> int:
         """Return how many parts `submit` would take now."""

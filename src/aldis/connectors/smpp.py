@@ -203,7 +203,6 @@ class SmppConnector:
             await asyncio.wait(closing, timeout=timeout_s + _UNBIND_S)
         for bind in self._binds:
             bind.abort("drained")
-        self._report_own()
 
     def refuse(self, part: OutboundPart, error: ValueError) -> None:
         """Report, from the next turn of the loop, a part that fits into no submit_sm."""

@@ -5,7 +5,6 @@ import socket
 from collections.abc import Callable
 from math import inf
 from typing import cast
-from typing import cast
 
 from aldis.smpp.events import Event
 from aldis.smpp.session import Session

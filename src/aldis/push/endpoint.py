@@ -3,15 +3,11 @@
 import asyncio
 from collections import deque
 from enum import Enum, auto
-from typing import Final
 
 import msgspec
 
 from aldis.model.types import Push
 from aldis.push.request import InvalidUrl, parse_url
-
-UNPROVEN_LIMIT: Final = 2
-"""Tries at once to an endpoint whose last try had no answer, or that was never tried."""
 
 
 class PushSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +28,7 @@ class PushSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_limit: int = 64
     """The same at most."""
     breaker_after: int = 5
-    """Tries without an answer, one after the other, after which an endpoint is only probed."""
+    """Tries without an answer, one after the other, after which an endpoint is left alone between tries."""
     probe_pause: float = 1.0
     """Wait before a probe; doubles up to `probe_pause_max`."""
     probe_pause_max: float = 30.0
@@ -115,7 +111,7 @@ class Endpoint:
 
     @property
     def is_broken(self) -> bool:
-        """Whether it is only probed."""
+        """Whether it is left alone between tries."""
         return self.silent >= self.settings.breaker_after
 
     @property
@@ -127,9 +123,7 @@ class Endpoint:
         """Tell whether a try may start now."""
         if not self.queue or self.probe is not None:
             return False
-        if self.is_proven:
-            return self.in_flight < int(self.limit)
-        return self.in_flight < (1 if self.is_broken else UNPROVEN_LIMIT)
+        return self.in_flight < (int(self.limit) if self.is_proven else 1)
 
     def learn(self, end: End) -> None:
         """Adapt to how a try ended."""

@@ -86,6 +86,7 @@ class PushEngine:
         self._endpoints: dict[tuple[int, str], Endpoint] = {}
         self._ring: deque[Endpoint] = deque()
         self._trials = 0
+        self._max_trials = max(1, self._settings.max_in_flight // 2)
         self._benched: deque[Endpoint] = deque()
         self._waiting = 0
         self._in_flight = 0
@@ -93,6 +94,7 @@ class PushEngine:
         self._have_results = asyncio.Event()
         self._settled: set[int] = set()
         self._poked = asyncio.Event()
+        self._full_sweep_at = 0.0
         self._group: asyncio.TaskGroup | None = None
         self._workers = 0
         self._parked: list[asyncio.Future[None]] = []
@@ -126,6 +128,7 @@ class PushEngine:
 
     def poke(self) -> None:
         """Read the table now: the clock was moved, or pushes were made due by hand."""
+        self._full_sweep_at = 0.0
         self._poked.set()
 
     async def run(self) -> None:
@@ -220,7 +223,7 @@ class PushEngine:
             return None
         while self._ring:
             endpoint = self._ring.popleft()
-            if not endpoint.is_proven and self._trials >= self._settings.max_in_flight // 2:
+            if not endpoint.is_proven and self._trials >= self._max_trials:
                 self._benched.append(endpoint)
                 continue
             endpoint.listed = False
@@ -409,44 +412,54 @@ class PushEngine:
     # The table
 
     async def _sweep_forever(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             self._poked.clear()
+            is_full = loop.time() >= self._full_sweep_at
+            if is_full:
+                self._full_sweep_at = loop.time() + self._settings.poll
             try:
-                await self._sweep()
+                await self._sweep(self._settings.page if is_full else 0)
             except LedgerUnavailable:
                 log.warning("due pushes cannot be read")
             except Exception as error:  # noqa: BLE001 - the table is read again later
                 self._surprise("push sweep", error)
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.poll):
+                async with asyncio.timeout_at(self._full_sweep_at):
                     await self._poked.wait()
 
-    async def _sweep(self) -> None:
-        """Take what is due from the table, page by page, until it has no more or too much of it found no room."""
-        room = self._settings.page
-        while room > 0:
+    async def _sweep(self, to_put_off: int) -> None:
+        """Take what is due from the table, page by page, until it has no more or there is no room for what it has.
+
+        Args:
+            to_put_off: How many pushes without room may be put off, to get at what is due behind them.
+        """
+        while True:
             limit = len(self._jobs) + self._settings.page
             self._settled.clear()
             rows = await self._ledger.due_pushes(self._now_ms(), limit)
             news = self._unknown(rows)
-            room -= self._take(news)
-            if len(rows) < limit or not news:
+            refused = self._take(news)
+            for push in refused[:to_put_off]:
+                self._put_off(push, self._endpoint(push))
+            to_put_off -= len(refused)
+            if len(rows) < limit or not news or (refused and to_put_off <= 0):
                 return
 
     def _unknown(self, rows: Iterable[Push]) -> list[Push]:
         """Return the rows that memory does not hold, and that did not end while they were being read."""
         return [push for push in rows if push.message_id not in self._jobs and push.message_id not in self._settled]
 
-    def _take(self, pushes: Iterable[Push]) -> int:
-        """Enqueue pushes from the table; returns how many found their endpoint's queue full."""
-        refused = 0
+    def _take(self, pushes: Iterable[Push]) -> list[Push]:
+        """Enqueue pushes from the table; returns those that found their endpoint's queue full."""
+        refused = []
         for push in pushes:
             endpoint = self._endpoint(push)
             if self._has_room(endpoint):
                 self._enqueue(push, endpoint)
             else:
-                refused += 1
-                self._put_off(push, endpoint)
+                endpoint.overflowed = True
+                refused.append(push)
         return refused
 
     def _put_off(self, push: Push, endpoint: Endpoint) -> None:

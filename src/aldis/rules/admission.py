@@ -13,10 +13,13 @@ class Admission:
         self._blocked = frozenset(blocklist)
         self._censored = tuple(word.casefold() for word in censor if word)
 
+    @property
+    def censors(self) -> bool:
+        """Whether there is any word to look for."""
+        return bool(self._censored)
+
     def judge_body(self, text: str) -> Status | None:
         """Return 33 for a body that may not be sent, else None."""
-        if not self._censored:
-            return None
         folded = text.casefold()
         return Status.CENSORED if any(word in folded for word in self._censored) else None
 

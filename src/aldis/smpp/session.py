@@ -281,7 +281,7 @@ class Session:
 
     def _take(self, frames: list[bytes], events: list[Event]) -> None:
         for frame in frames:
-            if self.is_over:
+            if self.state is State.CLOSED:
                 return
             try:
                 header, pdu = decode(frame)

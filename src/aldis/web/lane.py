@@ -109,8 +109,9 @@ class LaneProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             self._end_input()
         except httptools.HttpParserError as error:
-            if isinstance(error, httptools.HttpParserCallbackError) and error.__context__ is not None:
-                _log.error("web.protocol_failed", error=where(error.__context__))
+            cause = error.__context__
+            if cause is not None and not isinstance(cause, httptools.HttpParserError):
+                _log.error("web.protocol_failed", error=where(cause))
             self.refuse(400)
         if self._phase is _Phase.HEAD:
             self._head_bytes += self._chunk
@@ -169,9 +170,6 @@ class LaneProtocol(HttpToolsProtocol):
             return
         self._phase = _Phase.BODY
         self._deadline = self._now + self._limits.body_s
-        if self.transport.is_closing():
-            self._deaf = True
-            return
         method = self.parser.get_method()
         path, _, query = self.url.partition(b"?")
         handler = self.lane.hot.get(path)

@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from aldis.web.lane import LaneProtocol
 from aldis.web.limits import HttpLimits, ReceiptGuard, send_plain
+from aldis.web.metrics import Sample
 from aldis.web.request import PLAIN, Answer, Handler, Request, where
 from aldis.web.turn import Lane
 
@@ -82,6 +83,15 @@ class HttpServer:
     def connections(self) -> int:
         """Connections open now."""
         return len(self._server.server_state.connections) if self._server else 0
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the counts of connections, requests and refusals, for metrics."""
+        served = self._server.server_state.total_requests if self._server else 0
+        yield Sample("aldis_http_connections", "gauge", "Connections open.", {}, self.connections)
+        yield Sample("aldis_http_requests_total", "counter", "Requests answered.", {}, served)
+        for status, count in list(self.lane.cut.items()):
+            words = "Requests refused and connections cut for going over a limit, by HTTP status; 0: none was sent."
+            yield Sample("aldis_http_refusals_total", "counter", words, {"status": str(status)}, count)
 
     async def run(self) -> None:
         """Serve until `stop` or cancellation; then nothing is left open."""

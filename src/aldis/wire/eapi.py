@@ -39,16 +39,18 @@ def parse_params(query: bytes, body: bytes) -> dict[str, bytes]:
     Raises:
         InvalidField: More than 10,000 pairs.
     """
-    if sum(source.count(b"&") + 1 for source in (query, body) if source) > MAX_PARAMS:
+    source = b"%b&%b" % (query, body) if query and body else query or body
+    pairs = source.replace(b"+", b" ").split(b"&")
+    if len(pairs) > MAX_PARAMS:
         raise InvalidField("too many parameters")
+    is_escaped = b"%" in source
     params: dict[str, bytes] = {}
-    for source in (query, body):
-        for pair in source.replace(b"+", b" ").split(b"&"):
-            name, _, value = pair.partition(b"=")
-            if b"%" in pair:
-                name, value = unquote_to_bytes(name), unquote_to_bytes(value)
-            if name:
-                params[name.decode("latin-1")] = value
+    for pair in pairs:
+        name, _, value = pair.partition(b"=")
+        if is_escaped and b"%" in pair:
+            name, value = unquote_to_bytes(name), unquote_to_bytes(value)
+        if name:
+            params[name.decode("latin-1")] = value
     return params
 
 

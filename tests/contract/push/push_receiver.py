@@ -5,7 +5,12 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from aldis.push.client import PushClient
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"
+
+Make = Callable[..., PushClient]
+"""Makes a client from a guard, a TLS context and limits by name."""
 
 Behaviour = Callable[["Call"], Awaitable[None]]
 
@@ -139,3 +144,8 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.002)
+
+
+def http(status: str, body: bytes = b"1", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -66,7 +67,8 @@ class Writer:
         self._connection = connection
         self._context = context
         self._loop = loop
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        self._fresh: list[_Job] = []
         self._max_waiting = max_waiting
         self._broken = ""
         self._full = ""
@@ -97,35 +99,49 @@ class Writer:
             raise Overloaded
         self.waiting += weight
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.put(_Job(verb, items, weight, future))
+        if not self._fresh:
+            self._loop.call_soon(self._hand_over)
+        self._fresh.append(_Job(verb, items, weight, future))
         return future
+
+    def _hand_over(self) -> None:
+        """Give the thread what one turn of the loop has gathered: one wake-up for all of it."""
+        if self._fresh:
+            self._queue.put(self._fresh)
+            self._fresh = []
 
     async def close(self) -> None:
         """Finish what waits, then end the thread."""
         self._is_closed = True
+        self._hand_over()
         self._queue.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
 
     def _run(self) -> None:
         closing = False
-        while not closing:
-            job = self._queue.get()
+        backlog: deque[_Job] = deque()
+        while not closing or backlog:
+            closing = self._gather(backlog, wait=not backlog and not closing) or closing
             group: list[_Job] = []
             weight = 0
-            while True:
-                if job is None:
-                    closing = True
-                    break
-                group.append(job)
-                weight += job.weight
-                if weight >= MAX_GROUP_ITEMS or len(group) >= MAX_GROUP_JOBS:
-                    break
-                try:
-                    job = self._queue.get_nowait()
-                except Empty:
-                    break
+            while backlog and weight < MAX_GROUP_ITEMS and len(group) < MAX_GROUP_JOBS:
+                weight += backlog[0].weight
+                group.append(backlog.popleft())
             if group:
                 self._commit(group, weight)
+
+    def _gather(self, backlog: "deque[_Job]", *, wait: bool) -> bool:
+        """Take in all that was handed over; True once the end was announced."""
+        try:
+            while len(backlog) < MAX_GROUP_JOBS:
+                jobs = self._queue.get(block=wait)
+                if jobs is None:
+                    return True
+                backlog.extend(jobs)
+                wait = False
+        except Empty:
+            pass
+        return False
 
     def _commit(self, group: list[_Job], weight: int) -> None:
         started = time.perf_counter()

@@ -1,0 +1,146 @@
+"""The shell of a session, on a transport that only remembers."""
+
+import asyncio
+
+import pytest
+
+from aldis.connectors.transport import Link
+from aldis.smpp.commands import BindTransceiver, BindTransceiverResp, Command, DeliverSm, SubmitSm
+from aldis.smpp.events import Ended, NotSent, Unknown
+from aldis.smpp.pdu import Framer, decode, encode
+from aldis.smpp.session import EsmeSession, Limits
+
+SUBMIT = SubmitSm(destination_addr=b"27820001111", short_message=b"hello")
+
+
+class Memory(asyncio.Transport):
+    """A transport that keeps what it's told."""
+
+    def __init__(self):
+        super().__init__()
+        self.writes = []
+        self.calls = []
+
+    def write(self, data):
+        self.writes.append(data)
+
+    def is_closing(self):
+        return "close" in self.calls or "abort" in self.calls
+
+    def close(self):
+        self.calls.append("close")
+
+    def abort(self):
+        self.calls.append("abort")
+
+    def pause_reading(self):
+        self.calls.append("pause")
+
+    def resume_reading(self):
+        self.calls.append("resume")
+
+    def commands(self):
+        return [decode(frame)[0].command_id for frame in Framer().feed(b"".join(self.writes))]
+
+
+async def turns():
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def rig():
+    """A link whose session is bound, its transport, and what was told."""
+    told = []
+    link = Link(
+        EsmeSession(asyncio.get_running_loop().time(), Limits()), told.extend, lambda: told.append("room"),
+        read_while_stuck=False,
+    )  # fmt: skip
+    transport = Memory()
+    link.connection_made(transport)
+    link.session.bind(BindTransceiver(b"id"), link.now())
+    link.data_received(encode(BindTransceiverResp(b"smsc"), 1))
+    await turns()
+    transport.writes.clear()
+    told.clear()
+    yield link, transport, told
+    link.abort("over")
+
+
+async def test_what_one_wake_up_says_is_one_write(rig):
+    link, transport, _ = rig
+    for token in range(5):
+        link.session.submit(SUBMIT, token, link.now())
+        link.wake()
+    assert transport.writes == []
+    await turns()
+    assert len(transport.writes) == 1
+    assert transport.commands() == [Command.SUBMIT_SM] * 5
+
+
+async def test_bytes_stay_in_the_session_while_the_peer_takes_none(rig):
+    link, transport, told = rig
+    link.pause_writing()
+    link.session.submit(SUBMIT, "kept", link.now())
+    link.wake()
+    await turns()
+    assert transport.writes == []
+    assert transport.calls == ["pause"]
+    link.resume_writing()
+    await turns()
+    assert transport.commands() == [Command.SUBMIT_SM]
+    assert transport.calls == ["pause", "resume"]
+    assert told == ["room"]
+
+
+async def test_what_was_kept_when_the_connection_went_is_not_sent(rig):
+    link, transport, told = rig
+    link.session.submit(SUBMIT, "sent", link.now())
+    link.wake()
+    await turns()
+    link.pause_writing()
+    link.session.submit(SUBMIT, "kept", link.now())
+    link.wake()
+    await turns()
+    link.connection_lost(ConnectionResetError("reset"))
+    assert told == [Unknown("sent", "reset"), NotSent("kept", "reset"), Ended("reset", False)]
+    assert link.closed.done()
+    assert transport.commands() == [Command.SUBMIT_SM]
+
+
+async def test_reading_is_held_until_the_last_reason_is_gone(rig):
+    link, transport, _ = rig
+    link.hold_reading()
+    link.pause_writing()
+    link.resume_writing()
+    assert transport.calls == ["pause"]
+    link.release_reading()
+    assert transport.calls == ["pause", "resume"]
+
+
+async def test_the_last_words_are_written_before_the_close(rig):
+    link, transport, told = rig
+    link.data_received(bytes(16))
+    await turns()
+    assert isinstance(told[-1], Ended)
+    assert transport.commands() == [Command.GENERIC_NACK]
+    assert transport.calls == ["close"]
+
+
+async def test_answers_given_in_one_wake_up_are_one_write(rig):
+    link, transport, told = rig
+    link.data_received(b"".join(encode(DeliverSm(), sequence) for sequence in range(1, 9)))
+    for event in list(told):
+        link.session.answer(event)
+        link.wake()
+    await turns()
+    assert len(transport.writes) == 1
+    assert transport.commands() == [Command.DELIVER_SM_RESP] * 8
+
+
+async def test_the_end_is_told_once(rig):
+    link, transport, told = rig
+    link.abort("enough")
+    link.connection_lost(None)
+    assert told == [Ended("enough", False)]
+    assert transport.calls == ["abort"]
