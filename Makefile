@@ -54,6 +54,9 @@ bench: $(DEV) ## Print the benchmark table, each figure beside its floor
 fault: $(DEV) ## Kill the server at random moments under load and check every promise (ROUNDS=50)
 	@$(BIN)/python -m tests.fault $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
+docs: $(DEV) ## Write the generated blocks of the documentation again
+	@$(BIN)/python -m tests.docs.generate
+
 lock: $(DEV) ## Resolve the dependencies again and write the lock files
 	@$(BIN)/pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml -o requirements/runtime.txt

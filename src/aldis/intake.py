@@ -7,7 +7,7 @@ import msgspec
 from aldis.ledger import Ledger
 from aldis.model.errors import InvalidField, OurError
 from aldis.model.status import Status
-from aldis.model.types import Accepted, Account, BatchId, Dca, Submission, TestMode
+from aldis.model.types import Accepted, Account, BatchId, Dca, Push, Submission, TestMode
 from aldis.rules.admission import Admission
 from aldis.rules.routing import Router
 from aldis.store.base import MessageRow, NewBatch
@@ -114,6 +114,7 @@ class Intake:
             charge_milli=charge,
             counted=counted,
             messages=rows,
+            pushes=_refusals(account, submission, rows) if counted < len(rows) else [],
         )
 
     def _judge_body(self, submission: Submission) -> Status | None:
@@ -127,6 +128,30 @@ class Intake:
         if submission.send_at - now > FARTHEST_SCHEDULE_MS:
             raise InvalidField("invalid send_time: more than two years ahead")
         return submission.send_at
+
+
+def _refusals(account: Account, submission: Submission, rows: list[MessageRow]) -> list[Push]:
+    """Return the reports of recipients that were refused at once."""
+    if not account.push_url or not submission.want_report:
+        return []
+    return [
+        Push(
+            push_id=message_id,  # from the same ids, and earlier than that of any later news
+            message_id=message_id,
+            batch_id=batch_id,
+            account_id=account_id,
+            url=account.push_url,
+            msisdn=msisdn,
+            status=status,
+            completed_at=completed_at,
+            source_id=submission.source_id,
+            accept_empty=account.accept_empty_push,
+            attempts=0,
+            due_at=completed_at,
+        )
+        for message_id, batch_id, account_id, msisdn, status, _, _, _, completed_at in rows
+        if completed_at is not None
+    ]
 
 
 def _parts_of(submission: Submission) -> int:

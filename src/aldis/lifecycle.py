@@ -53,7 +53,7 @@ TABLE: Mapping[Status, Row] = {
         _M, False, Refund.NO, False, 12, "Temporarily unavailable", "an intermediate receipt whose error maps here"
     ),
     Status.UPSTREAM_TRANSIENT: Row(
-        _M, False, Refund.NO, False, 13, "Transient upstream failure", "an intermediate receipt BUFFERD"
+        _M, False, Refund.NO, False, 13, "Transient upstream failure", "an intermediate receipt whose error maps here"
     ),
     Status.UPSTREAM_UPDATE: Row(
         _M, False, Refund.NO, False, 14, "Upstream status update", "an intermediate receipt ENROUTE or SCHEDULED"
@@ -68,7 +68,7 @@ TABLE: Mapping[Status, Row] = {
         _M, False, Refund.NO, False, 17, "Unknown upstream status", "a receipt UNKNOWN, or a word we don't know"
     ),
     Status.FAILED: Row(
-        _F, True, Refund.IF_UNSENT, True, 30, "Delivery failed, generic", "a receipt DELETED, SKIPPED or FAILED"
+        _F, True, Refund.IF_UNSENT, True, 30, "Delivery failed, generic", "a receipt DELETED or SKIPPED"
     ),
     Status.EXPIRED: Row(
         _F, True, Refund.IF_UNSENT, True, 31, "Message expired", "a receipt EXPIRED, or validity ended first"
@@ -187,13 +187,11 @@ RECEIPT_STATES: Mapping[str, Status] = {
     "ACCEPTD": Status.DELIVERED_UPSTREAM,
     "ENROUTE": Status.UPSTREAM_UPDATE,
     "SCHEDULED": Status.UPSTREAM_UPDATE,
-    "BUFFERD": Status.UPSTREAM_TRANSIENT,
     "UNDELIV": Status.FAILED_PHONE,
     "EXPIRED": Status.EXPIRED,
     "REJECTD": Status.REMOTELY_BLOCKED,
     "DELETED": Status.FAILED,
     "SKIPPED": Status.FAILED,
-    "FAILED": Status.FAILED,
     "UNKNOWN": Status.UNKNOWN_UPSTREAM,
 }
 """The receipt's word -> the status it speaks for; any other word speaks for 70."""

@@ -16,6 +16,7 @@ from tests.bench.traffic import Traffic, traffic_of
 
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 _GRACE_S = 30.0
+_HELLO = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 class Connection(asyncio.Protocol):
@@ -26,9 +27,17 @@ class Connection(asyncio.Protocol):
         self._rest = b""
         self._key = 0
         self._sent_at = 0.0
+        self._greeted: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+
+    async def greet(self) -> None:
+        """Wait until the server has accepted the connection: uvloop does that one by one, between other work."""
+        self._greeted = asyncio.get_running_loop().create_future()
+        self._transport.write(_HELLO)
+        await self._greeted
+        self._greeted = None
 
     def send(self) -> None:
         request, self._key = self._run.traffic.next()
@@ -44,7 +53,9 @@ class Connection(asyncio.Protocol):
             self._rest = data
             return
         self._rest = b""
-        if self._run.take(self._key, head, body, self._sent_at):
+        if self._greeted is not None:
+            self._greeted.set_result(None)
+        elif self._run.take(self._key, head, body, self._sent_at):
             self.send()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -76,6 +87,8 @@ class Run:
             for _ in range(job["connections"])
         ]
         connections = [protocol for _, protocol in made]
+        async with asyncio.timeout(_GRACE_S):
+            await asyncio.gather(*(connection.greet() for connection in connections))
         started_at = time.monotonic()
         self._from = started_at + job.get("warmup_s", 0.0)
         self._until = self._from + job.get("seconds", float("inf"))

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-TESTS = sorted([*(ROOT / "tests").rglob("test_*.py"), *(p for p in SOURCES if "testing" in p.as_posix())])
+TESTS = sorted([*(ROOT / "tests").rglob("*.py"), *(p for p in SOURCES if "testing" in p.as_posix())])
 """The contract suites are part of the package."""
 
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)

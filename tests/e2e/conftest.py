@@ -1,6 +1,7 @@
 """The real program as a subprocess, in a folder of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,7 +36,8 @@ class Program:
         self.output = folder / f"output-{time.monotonic_ns()}.txt"
         with self.output.open("wb") as sink:
             self.process = subprocess.Popen(
-                command, cwd=folder, env=environment(**changes), stdout=sink, stderr=sink, stdin=subprocess.DEVNULL
+                command, cwd=folder, env=environment(**changes), stdout=sink, stderr=sink, stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
 
     @property
@@ -53,7 +55,7 @@ class Program:
         return str(wait_for(look, f"{word!r} in the output", budget_s))
 
     def stop(self) -> int:
-        self.process.terminate()
+        os.killpg(self.process.pid, signal.SIGTERM)
         return self.process.wait(30)
 
 
@@ -69,7 +71,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     yield run
     for program in running:
         if program.process.poll() is None:
-            program.process.kill()
+            os.killpg(program.process.pid, signal.SIGKILL)
             program.process.wait()
 
 

@@ -36,7 +36,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fault", description=__doc__)
     parser.add_argument("--rounds", type=int, default=50, help="kills in the scenario of that name")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", action="append", choices=("kill", "stop", "disk", "clients", "mutants"))
+    parser.add_argument("--only", action="append", choices=tuple(SCENARIOS))
     parser.add_argument("--mutate", choices=tuple(mutants.MUTANTS), help="kill a server that is wrong on purpose")
     return parser.parse_args()
 

@@ -16,7 +16,7 @@ from aldis.model.errors import AldisError
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Documentation: the docs folder.")
 @click.version_option(__version__, prog_name="aldis")
 def group() -> None:
-    r"""Send SMS over SMPP, and answer for every message with a status report.
+    """Send SMS over SMPP, and answer for every message with a status report.
 
     \b
     Try it:            aldis demo
@@ -24,7 +24,7 @@ def group() -> None:
     Give out access:   aldis accounts add NAME --credits 1000
     Look at a batch:   aldis report BATCH_ID
     Something wrong?   aldis doctor
-    """
+    """  # noqa: D301 - click wants the backspace
 
 
 for command in (serve, demo, accounts, report, doctor):

@@ -39,6 +39,11 @@ class IdMaker:
         self._next_ms = time_of(after) + 1 if after else 0
         self._sequence = 0
 
+    @property
+    def last(self) -> int:
+        """The largest id made so far; 0 for none."""
+        return id_at(self._next_ms, self._node, self._sequence - 1) if self._sequence else 0
+
     def take(self, count: int, now_ms: int) -> list[int]:
         """Return `count` rising ids; between the first and the last of them this node makes no other."""
         if now_ms > self._next_ms:

@@ -15,8 +15,8 @@ from aldis.dispatch import Dispatch
 from aldis.inbound import Inbound
 from aldis.intake import Intake, IntakeSettings
 from aldis.ledger import Ledger
-from aldis.model.errors import SettingsError
-from aldis.model.ids import IdMaker
+from aldis.model.errors import OurError, SettingsError
+from aldis.model.ids import IdMaker, id_at, time_of
 from aldis.model.types import Push
 from aldis.push.client import Limits, PushClient
 from aldis.push.endpoint import PushSettings
@@ -38,8 +38,9 @@ from aldis.web.server import HttpServer, bind_socket
 log = structlog.get_logger()
 
 FOREVER_MS = 1 << 62
-TIDY_EVERY_S = 3600.0
-TIDY_AGAIN_S = 0.1
+TIDY_EVERY_S = 5.0
+UNNOTED_IDS_MS = 10_000
+"""More than the time between two notes of the last id."""
 
 
 def wall_clock_ms() -> int:
@@ -143,6 +144,9 @@ class Node:
     async def _recover(self) -> None:
         """Continue behind the ledger's ids; call off every lease, for its worker is dead."""
         largest = await self.store.largest_id()
+        if largest and time_of(largest) >= self._now_ms():
+            log.warning("the clock is behind the ledger: was it set back?", behind_ms=time_of(largest) - self._now_ms())
+            largest = id_at(time_of(largest) + UNNOTED_IDS_MS)
         self.ledger.ids = IdMaker(self.settings.node_number, after=largest)
         called_off = await self.ledger.recover(FOREVER_MS)
         log.info("recovered", unacknowledged=called_off)
@@ -161,7 +165,7 @@ class Node:
             limits=HttpLimits(max_body=settings.http_max_body, max_connections=settings.http_max_connections),
             certificate=settings.http_certificate,
         )
-        sources.append(lambda: http.samples)
+        sources.append(http.samples)
         admin = AdminSocket(Admin(self.store, self.ledger), settings.data_dir)
         async with asyncio.TaskGroup() as tasks:
             running = [
@@ -200,10 +204,17 @@ class Node:
             log.warning("stopped before all was drained: what was under way shows 12 after the next start")
 
     async def _tidy(self) -> None:
-        """Forget upstream ids past their time, some thousand at a time."""
+        """Note how far the ids have come; forget upstream ids past their time, some thousand at a time."""
+        noted = 0
         while True:
-            gone = await self.store.forget_upstream_ids(self._now_ms())
-            await asyncio.sleep(TIDY_AGAIN_S if gone else TIDY_EVERY_S)
+            try:
+                if self.ledger.ids.last != noted:
+                    noted = self.ledger.ids.last
+                    await self.store.remember_last_id(noted)
+                await self.store.forget_upstream_ids(self._now_ms())
+            except OurError as error:
+                log.warning("tidying waits", error=str(error))
+            await asyncio.sleep(TIDY_EVERY_S)
 
     # What connectors say
 

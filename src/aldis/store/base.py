@@ -40,6 +40,8 @@ class NewBatch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     counted: int
     """Messages that count against the quota."""
     messages: list[MessageRow]
+    pushes: list[Push] = []
+    """Reports owed at once: of recipients that were refused."""
 
 
 class Verdict(Enum):
@@ -261,8 +263,11 @@ class Store(Protocol):
     def credits_of(self, account_id: int) -> int:
         """Return the credits of an account in milli-credits."""
 
+    async def remember_last_id(self, last_id: int) -> None:
+        """Note how far this node's ids have come."""
+
     async def largest_id(self) -> int:
-        """Return the largest id ever given to a batch, message, event or inbox row; 0 for none."""
+        """Return the largest id of a batch, message or inbox row, or that was noted; 0 for none."""
 
     def problems(self) -> Sequence[str]:
         """Return why durability can't be given now; empty when it can."""

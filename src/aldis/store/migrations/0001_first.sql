@@ -140,3 +140,9 @@ CREATE TABLE pushes (
     last_error   TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX pushes_due ON pushes (due_at) WHERE due_at IS NOT NULL;
+
+-- What the process knows of itself: one number under each key.
+CREATE TABLE facts (
+    fact  TEXT NOT NULL PRIMARY KEY,
+    value BIGINT NOT NULL
+) WITHOUT ROWID;

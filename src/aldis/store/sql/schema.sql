@@ -52,6 +52,11 @@ CREATE TABLE events (
     PRIMARY KEY (message_id, event_id)
 ) WITHOUT ROWID;
 
+CREATE TABLE facts (
+    fact  TEXT NOT NULL PRIMARY KEY,
+    value BIGINT NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE inbox (
     inbox_id    INTEGER PRIMARY KEY,
     connector   TEXT NOT NULL,
@@ -86,9 +91,6 @@ CREATE TABLE messages (
     CHECK (completed_at IS NULL OR due_at IS NULL),
     CHECK (leased_until IS NULL OR due_at IS NULL)
 );
-
-CREATE TABLE migrations
-(number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE parts (
     message_id BIGINT NOT NULL,

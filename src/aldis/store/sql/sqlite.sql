@@ -195,10 +195,14 @@ SELECT credits_milli FROM accounts WHERE account_id = ?;
 -- Writes down credits given by hand.
 INSERT INTO top_ups (account_id, at, amount_milli, note) VALUES (?, ?, ?, ?);
 
+-- name: remember_last_id
+-- Notes the last id that this node made: those of events and pushes are in no index of their own.
+INSERT OR REPLACE INTO facts (fact, value) VALUES ('last_id', ?);
+
 -- name: largest_id
--- The largest id in the tables.
+-- The largest id in the tables, or noted.
 SELECT max(coalesce((SELECT max(last_message_id) FROM batches), 0), coalesce((SELECT max(message_id) FROM messages), 0),
-coalesce((SELECT max(inbox_id) FROM inbox), 0));
+coalesce((SELECT max(inbox_id) FROM inbox), 0), coalesce((SELECT value FROM facts WHERE fact = 'last_id'), 0));
 
 -- name: forget_upstream_ids
 -- Drops the ids of parts submitted long ago.

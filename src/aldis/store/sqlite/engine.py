@@ -20,6 +20,7 @@ from aldis.store.sqlite.writer import Writer
 
 LEDGER_FILE = "ledger.sqlite"
 CHECKPOINT_EVERY_S = 1.0
+STATEMENTS = 512
 WAL_LIMIT_BYTES = 128 * 1024 * 1024
 
 
@@ -54,6 +55,7 @@ class SqliteStore:
         self._lock = DirectoryLock(directory)
         self._path = directory / LEDGER_FILE
         connection = self._open()
+        self._path.chmod(0o600)
         self._reader = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
         self._reader.set_busy_timeout(5_000)
         self._reader.pragma("cache_size", -16_384)
@@ -76,7 +78,7 @@ class SqliteStore:
         return self._context.parked
 
     def _open(self) -> apsw.Connection:
-        connection = apsw.Connection(str(self._path))
+        connection = apsw.Connection(str(self._path), statementcachesize=STATEMENTS)
         try:
             _prepare(connection)
             migrate(connection)
@@ -208,6 +210,10 @@ class SqliteStore:
     async def largest_id(self) -> int:
         """Return the largest id in the tables."""
         return int(self._read_one("largest_id")[0])
+
+    async def remember_last_id(self, last_id: int) -> None:
+        """Note how far this node's ids have come, for a start with a clock set back."""
+        await self.writer.call(verbs.remember_last_id, (last_id,))
 
     async def forget_upstream_ids(self, now: int) -> int:
         """Drop upstream ids past their time; returns how many went, at most some thousand."""

@@ -33,7 +33,7 @@ from aldis.store.sqlfile import queries
 SQL = queries("sqlite")
 DAY_MS = 86_400_000
 KEEP_UPSTREAM_IDS_DAYS = 15
-_CHUNKS = (64, 16, 4, 1)
+_CHUNKS = (64, 32, 16, 8, 4, 2, 1)
 
 
 @cache
@@ -131,6 +131,9 @@ def admit(context: Context, batches: list[NewBatch]) -> list[Admission]:
                 numbered[key] = batch.batch_id
     context.write("insert_batches", [_batch_row(batch) for batch in admitted])
     context.write("insert_messages", list(chain.from_iterable(batch.messages for batch in admitted)))
+    pushes = [push for batch in admitted for push in batch.pushes]
+    context.write("put_pushes", [_push_row(push) for push in pushes])
+    context.owe(pushes)
     for (account_id, number), batch_id in numbered.items():
         context.cursor.execute(SQL["insert_duplicate"], (account_id, number, batch_id))
     purse.save()
@@ -571,6 +574,12 @@ def top_up(context: Context, items: list[TopUp]) -> list[int]:
         context.cursor.execute(SQL["insert_top_up"], (item.account_id, item.at, item.amount_milli, item.note))
         answers.append(int(context.one(SQL["credits_of"], (item.account_id,))))
     return answers
+
+
+def remember_last_id(context: Context, ids: list[int]) -> list[None]:
+    """Note how far this node's ids have come."""
+    context.cursor.execute(SQL["remember_last_id"], (max(ids),))
+    return [None] * len(ids)
 
 
 def forget_upstream_ids(context: Context, before_days: list[int]) -> list[int]:

@@ -129,6 +129,7 @@ class NewsContract:
             await bench.outcome(message_id, (2, Accepted("b")), attempt=2)
             assert (await bench.store.queue_state(NOON)).leased == 0, late_at
 
+    # SMPP-6
     async def test_a_late_refusal_brings_a_lapsed_message_back(self, bench: Bench) -> None:
         """It is certain now that the upstream has not taken it, so it is no second send: in one part or several."""
         ada = await bench.account()
@@ -344,6 +345,7 @@ class ReceiptContract:
         await bench.receipt("1", source=str(ADA))
         assert [await bench.status(ada, one) for one in (first, second)] == [11, 11]
 
+    # REC-15
     async def test_one_id_for_all_parts_counts_its_receipts(self, bench: Bench) -> None:
         """Some SMSCs name all parts of a message alike: as many receipts as parts deliver it, together or not."""
         ada = await bench.account()

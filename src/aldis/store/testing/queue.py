@@ -276,7 +276,7 @@ class ClaimContract:
         [due] = await bench.claim()
         assert (due.attempt, due.pending) == (2, (1, 3))
 
-    # PROMISE-3
+    # PROMISE-3 PROMISE-13
     async def test_a_lapsed_lease_leaves_a_message_unacknowledged(self, bench: Bench) -> None:
         """I3: it may have been sent, so it shows 12 and is never claimed again; a lease that runs is left alone."""
         ada = await bench.account()
@@ -293,6 +293,7 @@ class ClaimContract:
         assert [event.kind for event in await bench.history(lost)] == ["lapsed"]
         assert bench.credits(ada) == 98_000
 
+    # PROMISE-13
     async def test_leases_outlive_a_restart_and_can_all_be_called_off(self, bench: Bench) -> None:
         """After a crash every lease is a dead worker's, however long it runs."""
         ada = await bench.account()
