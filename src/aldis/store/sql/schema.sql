@@ -92,6 +92,9 @@ CREATE TABLE messages (
     CHECK (leased_until IS NULL OR due_at IS NULL)
 );
 
+CREATE TABLE migrations
+(number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL) WITHOUT ROWID;
+
 CREATE TABLE parts (
     message_id BIGINT NOT NULL,
     part_no    BIGINT NOT NULL,
