@@ -79,8 +79,9 @@ class Dispatch:
 
     def wake(self) -> None:
         """Look for due messages now: new ones are on disk."""
-        for event in self._wakes.values():
-            event.set()
+        for name, connector in self._connectors.items():
+            if connector.is_bound:
+                self._wakes[name].set()
 
     def on_ready(self, connector: str) -> None:
         """Take note that a connector has room."""
@@ -88,30 +89,28 @@ class Dispatch:
 
     def on_outcomes(self, connector: str, outcomes: Sequence[tuple[OutboundPart, Outcome]]) -> None:
         """Take what came of submitted parts; a message's news is complete with its last part."""
+        now = self._ledger.now_ms()
         for part, outcome in outcomes:
-            if part.parts == 1:
-                self._tell(connector, part, ((1, outcome),))
-                continue
-            open_ = self._open.get(part.message_id)
+            open_ = self._open.get(part.message_id) if part.parts > 1 else None
             if open_ is None:
-                self._tell(connector, part, ((part.part_no, outcome),))
+                self._tell(connector, part, ((part.part_no, outcome),), now)
                 continue
             open_.outcomes.append((part.part_no, outcome))
             open_.remaining -= 1
             if not open_.remaining:
                 del self._open[part.message_id]
-                self._tell(connector, part, tuple(sorted(open_.outcomes, key=lambda pair: pair[0])))
+                self._tell(connector, part, tuple(sorted(open_.outcomes, key=lambda pair: pair[0])), now)
         self._news_wake.set()
         self._wakes[connector].set()
 
     def on_late_outcomes(self, connector: str, outcomes: Sequence[tuple[OutboundPart, Outcome]]) -> None:
         """Take answers to parts whose outcome was Unknown already: they make their ids known."""
+        now = self._ledger.now_ms()
         for part, outcome in outcomes:
-            self._tell(connector, part, ((part.part_no, outcome),))
+            self._tell(connector, part, ((part.part_no, outcome),), now)
         self._news_wake.set()
 
-    def _tell(self, connector: str, part: OutboundPart, outcomes: tuple[tuple[int, Outcome], ...]) -> None:
-        now = self._ledger.now_ms()
+    def _tell(self, connector: str, part: OutboundPart, outcomes: tuple[tuple[int, Outcome], ...], now: int) -> None:
         retry_at = None
         refused = [outcome for _, outcome in outcomes if isinstance(outcome, Refused) and outcome.retryable]
         if refused:
@@ -120,7 +119,7 @@ class Dispatch:
             if part.valid_until is not None and retry_at >= part.valid_until:
                 retry_at = None
         self._news.append(
-            Submitted(part.message_id, self._ledger.next_id(), now, part.attempt, connector, outcomes, retry_at)
+            Submitted(part.message_id, self._ledger.next_id(now), now, part.attempt, connector, outcomes, retry_at)
         )
 
     async def run(self) -> None:
@@ -128,6 +127,7 @@ class Dispatch:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._record_loop(), name="dispatch-record")
             tasks.create_task(self._sweep_loop(), name="dispatch-sweep")
+            tasks.create_task(self._poll_loop(), name="dispatch-poll")
             for name, connector in self._connectors.items():
                 tasks.create_task(self._feed_loop(name, connector), name=f"dispatch-{name}")
 
@@ -157,11 +157,7 @@ class Dispatch:
             except Exception:
                 log.exception("dispatch failed", connector=name)
                 await asyncio.sleep(POLL_S)
-            try:
-                async with asyncio.timeout(POLL_S):
-                    await wake.wait()
-            except TimeoutError:
-                pass
+            await wake.wait()
             wake.clear()
 
     async def _feed(self, name: str, connector: Connector) -> None:
@@ -226,7 +222,7 @@ class Dispatch:
         return segments
 
     def _end(self, due: Due, now: int, status: Status, detail: str) -> None:
-        self._news.append(Ended(due.message_id, self._ledger.next_id(), now, status, detail))
+        self._news.append(Ended(due.message_id, self._ledger.next_id(now), now, status, detail))
         self._news_wake.set()
 
     async def _record_loop(self) -> None:
@@ -258,6 +254,12 @@ class Dispatch:
             else:
                 self.recorded += len(group)
                 return
+
+    async def _poll_loop(self) -> None:
+        """Look for what has become due by time alone."""
+        while not self._stopping:
+            await asyncio.sleep(POLL_S)
+            self.wake()
 
     async def _sweep_loop(self) -> None:
         while True:

@@ -10,7 +10,7 @@ from aldis.connectors.base import Accepted, Delivery, NotSent, Outcome, Refused,
 from aldis.lifecycle import Standing
 from aldis.model.errors import LedgerUnavailable, NoCredits, QuotaExceeded
 from aldis.model.ids import IdMaker
-from aldis.model.status import Status
+from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, BatchReport, Push, PushResult
 from aldis.store.base import Changes, Due, EventRow, Live, NewBatch, Parked, Store, UpstreamId, Verdict
 from aldis.store.base import News as StoreNews
@@ -91,9 +91,9 @@ class Ledger:
         self.errors: dict[str, Mapping[str, Status]] = {}
         """Connector -> its table of receipt errors."""
 
-    def next_id(self) -> int:
-        """Return a new id."""
-        return self.ids.take(1, self.now_ms())[0]
+    def next_id(self, now: int | None = None) -> int:
+        """Return a new id; takes the time from a caller that has just asked for it."""
+        return self.ids.take(1, self.now_ms() if now is None else now)[0]
 
     async def admit(self, batch: NewBatch) -> int:
         """Put a batch on disk and charge it (T1).
@@ -210,7 +210,7 @@ class Ledger:
         else:
             _keep_going(live, retry_at or news.at)
         changes.events.append(_event(live, news))
-        if moved and live.want_report and live.push_url and lifecycle.is_announced(Status(live.status)):
+        if moved and live.want_report and live.push_url and lifecycle.is_announced(standing.status):
             changes.pushes.append(_push(live, news.news_id, news.at))
 
     def _hear_receipt(self, live: Live, news: Received) -> None:
@@ -264,7 +264,7 @@ def _close(live: Live, at: int, moved: bool, changes: Changes) -> None:
     live.due_at = live.leased_until = None
     if moved:
         live.completed_at = at
-    if live.price_milli and not live.refunded_milli and lifecycle.owes_refund(Status(live.status), live.sent):
+    if live.price_milli and not live.refunded_milli and lifecycle.owes_refund(STATUS[live.status], live.sent):
         live.refunded_milli = live.price_milli
         changes.refunds.append((live.account_id, live.price_milli))
 

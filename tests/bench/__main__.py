@@ -82,6 +82,7 @@ def main() -> int:
     options = _parse()
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)
+    signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     if sys.platform != "linux":
         console.print("The bench reads /proc and needs Linux.")

@@ -108,7 +108,7 @@ class Evidence:
     @cached_property
     def kills(self) -> list[tuple[float, float]]:
         """When each crash was ordered, and when the process was gone and its last bytes read."""
-        ordered = [line["at"] for line in self.supervisor if line["e"] == "kill"]
+        ordered = [line.get("since", line["at"]) for line in self.supervisor if line["e"] == "kill"]
         gone = [line["at"] + _LAST_BYTES_S for line in self.supervisor if line["e"] == "dead"]
         return list(zip(ordered, gone, strict=True))
 

@@ -214,10 +214,17 @@ class Rig:
     # -------------------------------------------------------------------------------------------- questions
 
     def get(self, path: str, timeout_s: float = 5.0) -> tuple[int, str]:
-        """Ask the server by GET. Raises OSError."""
+        """Ask the server by GET; return HTTP status and body. Raises OSError."""
+        return self._request("GET", path, None, timeout_s)
+
+    def post(self, path: str, form: bytes) -> str:
+        """Ask the server by POST. Raises OSError."""
+        return self._request("POST", path, form, 30.0)[1]
+
+    def _request(self, method: str, path: str, form: bytes | None, timeout_s: float) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
         try:
-            connection.request("GET", path)
+            connection.request(method, path, form)
             answer = connection.getresponse()
             return answer.status, answer.read().decode("latin-1")
         except http.client.HTTPException as error:

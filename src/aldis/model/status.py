@@ -44,3 +44,7 @@ class Status(IntEnum):
     RETRY_QUEUED = 63
     RETRY_QUEUED_HANDSET = 64
     UNKNOWN_UPSTREAM = 70
+
+
+STATUS = {int(status): status for status in Status}
+"""Status by code, several times as fast as calling the enum."""

@@ -3,6 +3,7 @@
 import re
 from base64 import b64encode
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import SplitResult, quote, quote_plus, unquote, urlsplit
@@ -42,7 +43,7 @@ def query_of(push: Push) -> str:
     `completed_time` is UTC, and left out entirely while unknown. `unique_id` and `msg_id` are both the push's id:
     receivers of different ages tell repeats by the one or the other. A character outside ISO-8859-1 becomes `?`.
     """
-    completed = "" if push.completed_at is None else f"&completed_time={_completed_time(push.completed_at)}"
+    completed = "" if push.completed_at is None else f"&completed_time={_completed_time(push.completed_at // 1000)}"
     return (
         f"msisdn={push.msisdn}&batch_id={push.batch_id}&status={int(push.status)}{completed}"
         f"&source_id={_encode(push.source_id)}&unique_id={push.push_id}&msg_id={push.push_id}"
@@ -129,8 +130,9 @@ def _basic(parts: SplitResult) -> str:
     return "Basic " + b64encode(secret.encode()).decode("ascii")
 
 
-def _completed_time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%y-%m-%d+%H%%3A%M%%3A%S")
+@lru_cache(maxsize=1024)
+def _completed_time(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%y-%m-%d+%H%%3A%M%%3A%S")
 
 
 def _encode(text: str) -> str:

@@ -139,9 +139,11 @@ JOIN batches b ON b.batch_id = q.batch_id WHERE b.valid_until <= ?2 LIMIT ?3;
 SELECT DISTINCT connector FROM messages INDEXED BY messages_due WHERE due_at IS NOT NULL;
 
 -- name: find_batch
--- A batch of an account.
-SELECT batch_id, account_id, created_at, originator, source_id, dca, body, last_message_id FROM batches
-WHERE batch_id = ? AND account_id = ?;
+-- A batch of an account with its first messages: one look for a batch of one, and for others the sign that more follow.
+SELECT b.created_at, b.originator, b.source_id, b.dca, b.body, b.last_message_id,
+m.message_id, m.msisdn, m.status, m.completed_at, m.price_milli, m.seq
+FROM batches b JOIN messages m ON m.message_id > b.batch_id AND m.message_id <= b.last_message_id
+AND m.batch_id = b.batch_id WHERE b.batch_id = ? AND b.account_id = ? ORDER BY m.message_id LIMIT 2;
 
 -- name: report_rows
 -- The messages of a batch; other nodes' ids may lie in its range.

@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 from aldis.model.errors import SettingsError
-from aldis.model.status import Status
+from aldis.model.status import STATUS
 from aldis.model.types import Account, AccountId, BatchReport, Dca, Push, PushResult, Report
 from aldis.store.base import Admission, AsNews, Due, EventRow, Judge, NewBatch, News, Parked, QueueState
 from aldis.store.migrate import migrate
@@ -24,7 +24,13 @@ STATEMENTS = 512
 WAL_LIMIT_BYTES = 128 * 1024 * 1024
 
 
+def _keep_plans(connection: apsw.Connection) -> None:
+    """Keep a statement's plan: by default each new binding of a filter compiles the statement again."""
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+
+
 def _prepare(connection: apsw.Connection) -> None:
+    _keep_plans(connection)
     connection.set_busy_timeout(5_000)
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
@@ -57,6 +63,7 @@ class SqliteStore:
         connection = self._open()
         self._path.chmod(0o600)
         self._reader = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
+        _keep_plans(self._reader)
         self._reader.set_busy_timeout(5_000)
         self._reader.pragma("cache_size", -16_384)
         self._read = self._reader.cursor().execute
@@ -154,13 +161,17 @@ class SqliteStore:
 
     async def find_report(self, account_id: int, batch_id: int, msisdn: int | None) -> BatchReport | None:
         """Return a batch of an account, its messages in order; with a number, only those to it."""
-        row = self._read_one("find_batch", (batch_id, account_id))
-        if row is None:
+        found: list[Any] = self._read(SQL["find_batch"], (batch_id, account_id)).fetchall()
+        if not found:
             return None
-        reports = [_report(one) for one in self._read(SQL["report_rows"], (batch_id, row[7]))]
+        created_at, originator, source_id, dca, body, last_message_id = found[0][:6]
+        rows: list[Any] = [found[0][6:]]
+        if len(found) > 1:
+            rows = self._read(SQL["report_rows"], (batch_id, last_message_id)).fetchall()
+        reports = [Report(i, number, STATUS[code], at, price, seq) for i, number, code, at, price, seq in rows]
         if msisdn is not None:
             reports = [report for report in reports if report.msisdn == msisdn]
-        return BatchReport(row[0], row[1], row[2], row[3], row[4], Dca(row[5]), row[6], reports)
+        return BatchReport(batch_id, account_id, created_at, originator, source_id, Dca(dca), body, reports)
 
     async def history(self, batch_id: int) -> Sequence[EventRow]:
         """Return all events of a batch's messages."""
@@ -237,11 +248,6 @@ class SqliteStore:
 
 def _push(row: Any) -> Push:
     return Push(*row)
-
-
-def _report(row: Any) -> Report:
-    message_id, msisdn, status, completed_at, price_milli, seq = row
-    return Report(message_id, msisdn, Status(status), completed_at, price_milli, seq)
 
 
 def _account(row: Any) -> Account:

@@ -11,7 +11,7 @@ import apsw
 import msgspec
 
 from aldis.lifecycle import START, Standing, is_final
-from aldis.model.status import Status
+from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, Dca, Push, PushResult
 from aldis.rules.matching import Candidate, choose, is_number
 from aldis.store.base import (
@@ -241,7 +241,7 @@ def _due(row: Any, standings: dict[int, Standing] | None) -> Due:
 def _load_parts(context: Context, message_ids: list[int]) -> dict[int, dict[int, Standing]]:
     found: dict[int, dict[int, Standing]] = {}
     for message_id, part_no, status, assumed in context.cursor.execute(SQL["load_parts"], (carray(message_ids),)):
-        found.setdefault(message_id, {})[part_no] = Standing(Status(status), bool(assumed))
+        found.setdefault(message_id, {})[part_no] = Standing(STATUS[status], bool(assumed))
     return found
 
 
@@ -325,7 +325,7 @@ def _load(context: Context, message_ids: list[int]) -> dict[int, Live]:
 
 def _live(row: Any) -> Live:
     parts = row[14]
-    start = Standing(Status(row[4]), bool(row[5]))
+    start = Standing(STATUS[row[4]], bool(row[5]))
     unheard = start if is_final(start.status) else START
     standings = {1: start} if parts == 1 else dict.fromkeys(range(1, parts + 1), unheard)
     return Live(
@@ -482,7 +482,7 @@ def _match(context: Context, receipts: list[Parked], today: int) -> dict[tuple[s
                 for upstream_id, message_id, part_no, msisdn, status in context.cursor.execute(
                     SQL["match_receipts"], bindings
                 ):
-                    candidate = Candidate(message_id, part_no, msisdn, is_final(Status(status)))
+                    candidate = Candidate(message_id, part_no, msisdn, is_final(STATUS[status]))
                     found.setdefault((connector, upstream_id), []).append(candidate)
     return found
 
