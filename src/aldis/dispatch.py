@@ -17,13 +17,14 @@ from aldis.text.segment import Segment, concat_reference, data_coding, split
 log = structlog.get_logger()
 
 LEASE_MS = 15 * 60_000
-"""Longer than a part can stay in a window; only a dead process lets a lease lapse."""
+"""Longer than any part may stay in a window (see `SmppSettings`): only a dead process lets a lease lapse."""
 POLL_S = 0.5
 SWEEP_S = 15.0
 MAX_UNRECORDED = 20_000
 MAX_GROUP = 2_000
 MAX_CLAIM = 500
 RETRY_RECORD_S = 0.25
+LONGEST_RETRY_RECORD_S = 5.0
 
 
 class _Open:
@@ -48,6 +49,7 @@ class Dispatch:
         ledger: Ledger,
         connectors: Mapping[str, Connector],
         expired: Callable[[str, int, int], Sequence[int]],
+        queued: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """Take the ledger and the connectors by name.
 
@@ -55,10 +57,12 @@ class Dispatch:
             ledger: Where messages are claimed and news goes.
             connectors: By name.
             expired: `(connector, now, limit)` -> ids of queued messages whose validity is over.
+            queued: -> names of connectors that messages wait for, those that are no longer configured too.
         """
         self._ledger = ledger
         self._connectors = connectors
         self._expired = expired
+        self._queued = queued
         self._held: dict[str, deque[OutboundPart]] = {name: deque() for name in connectors}
         self._wakes = {name: asyncio.Event() for name in connectors}
         self._open: dict[int, _Open] = {}
@@ -68,6 +72,7 @@ class Dispatch:
         self._stopping = False
         self._gave_back = False
         self._recording = False
+        self._claiming = 0
         self._segments: tuple[int, Segment] | None = None
         self.submitted = 0
         self.recorded = 0
@@ -134,15 +139,20 @@ class Dispatch:
     def stop(self) -> None:
         """Claim nothing more, and give back what is claimed and not yet handed to a connector."""
         self._stopping = self._gave_back = True
-        for name, held in self._held.items():
-            parts = list(held)
-            held.clear()
-            self.on_outcomes(name, [(part, NotSent("stopping")) for part in parts])
+        for name in self._held:
+            self._give_back(name, "stopping")
+
+    def _give_back(self, name: str, reason: str) -> None:
+        """Let what is claimed and not handed over wait in the queue again."""
+        held = self._held[name]
+        parts = list(held)
+        held.clear()
+        self.on_outcomes(name, [(part, NotSent(reason)) for part in parts])
 
     async def flush(self) -> None:
-        """Wait until every outcome heard so far is on disk."""
+        """Wait until no claim is under way and every outcome heard so far is on disk."""
         self._news_wake.set()
-        while self._news or self._recording:
+        while self._news or self._recording or self._claiming:
             await self._recorded.wait()
             self._recorded.clear()
 
@@ -162,18 +172,28 @@ class Dispatch:
 
     async def _feed(self, name: str, connector: Connector) -> None:
         held = self._held[name]
+        if held and not connector.is_bound:
+            self._give_back(name, "the link is down")
         while not self._stopping and connector.is_bound and len(self._news) < MAX_UNRECORDED:
             self._hand_over(connector, held)
             room = connector.capacity()
             if held or room <= 0:
                 return
-            dues = await self._ledger.claim(name, min(room, MAX_CLAIM), LEASE_MS)
+            dues = await self._claim(name, min(room, MAX_CLAIM))
             if not dues:
                 return
             for due in dues:
                 held.extend(self._parts(due))
             if self._gave_back:
                 self.stop()
+
+    async def _claim(self, name: str, parts: int) -> Sequence[Due]:
+        self._claiming += 1
+        try:
+            return await self._ledger.claim(name, parts, LEASE_MS)
+        finally:
+            self._claiming -= 1
+            self._recorded.set()
 
     def _hand_over(self, connector: Connector, held: deque[OutboundPart]) -> None:
         if held:
@@ -238,12 +258,14 @@ class Dispatch:
 
     async def _record(self, group: list[News]) -> None:
         """Write news, however long the ledger refuses it: it is known nowhere else."""
+        pause = RETRY_RECORD_S
         while True:
             try:
                 await self._ledger.record(group)
             except OurError as error:
                 log.error("outcomes wait: the ledger can't take them", count=len(group), error=str(error))
-                await asyncio.sleep(RETRY_RECORD_S)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_RETRY_RECORD_S)
             except Exception:
                 if len(group) == 1:
                     log.exception("outcome dropped", message_id=group[0].message_id)
@@ -259,7 +281,8 @@ class Dispatch:
         """Look for what has become due by time alone."""
         while not self._stopping:
             await asyncio.sleep(POLL_S)
-            self.wake()
+            for event in self._wakes.values():
+                event.set()
 
     async def _sweep_loop(self) -> None:
         while True:
@@ -273,7 +296,7 @@ class Dispatch:
         """Call off leases of dead workers; end queued messages whose validity is over, also where no link is up."""
         now = self._ledger.now_ms()
         await self._ledger.recover(now)
-        for name in self._connectors:
+        for name in {*self._connectors, *self._queued()}:
             ids = self._expired(name, now, MAX_GROUP)
             news_ids = self._ledger.ids.take(len(ids), now)
             detail = "validity ended before it could be sent"

@@ -227,6 +227,7 @@ def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:
         before = live.standings[part_no]
         if before == _UNKNOWN and isinstance(outcome, NotSent | Refused):
             before = live.standings[part_no] = _RETRY  # it has not left, or was not taken: that much is certain now
+            live.sent = live.parts > 1
         if isinstance(outcome, Accepted):
             heard = _TAKEN
             live.sent = True

@@ -32,11 +32,16 @@ def wait_for(what: Callable[[], object], why: str, budget_s: float = 20) -> obje
 class Program:
     """A running process with its output in a file."""
 
-    def __init__(self, command: list[str], folder: Path, **changes: str) -> None:
-        self.output = folder / f"output-{time.monotonic_ns()}.txt"
+    def __init__(self, command: list[str], folder: Path, outputs: Path, **changes: str) -> None:
+        self.output = outputs / f"output-{time.monotonic_ns()}.txt"
         with self.output.open("wb") as sink:
             self.process = subprocess.Popen(
-                command, cwd=folder, env=environment(**changes), stdout=sink, stderr=sink, stdin=subprocess.DEVNULL,
+                command,
+                cwd=folder,
+                env=environment(**changes),
+                stdout=sink,
+                stderr=sink,
+                stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
 
@@ -64,7 +69,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     running: list[Program] = []
 
     def run(command: list[str], folder: Path = tmp_path, **changes: str) -> Program:
-        program = Program(command, folder, **changes)
+        program = Program(command, folder, tmp_path, **changes)
         running.append(program)
         return program
 

@@ -9,27 +9,34 @@ import time
 from collections.abc import Callable
 
 from tests.fault import clients, disk, kill, mutants, stop
-from tests.fault.rig import RigError
+from tests.fault.rig import SERVER, RigError
 from tests.fault.tables import Result, Table
+
+SCENARIOS: dict[str, Callable[[argparse.Namespace], Result]] = {
+    "kill": lambda options: kill.run(options.rounds, options.seed, command=_command(options.mutate)),
+    "stop": lambda options: stop.run(options.seed),
+    "disk": lambda options: disk.run(options.seed),
+    "clients": lambda options: clients.run(options.seed),
+    "mutants": lambda options: mutants.run(options.seed),
+}
+ON_DEMAND = ("mutants",)
 
 
 def main() -> int:
     options = _parse()
-    scenarios: dict[str, Callable[[], Result]] = {
-        "kill": lambda: kill.run(options.rounds, options.seed, command=_command(options.mutate)),
-        "stop": lambda: stop.run(options.seed),
-        "disk": lambda: disk.run(options.seed),
-        "clients": lambda: clients.run(options.seed),
-        "mutants": lambda: mutants.run(options.seed),
-    }
-    chosen = options.only or [name for name in scenarios if name != "mutants"]
+    chosen = options.only or [name for name in SCENARIOS if name not in ON_DEMAND]
     began = time.monotonic()
-    results = [_run(name, scenarios[name]) for name in chosen]
+    results = [_run(name, options) for name in chosen]
     summary = Table("summary", ("scenario", "seconds", ""))
     for result in results:
         summary.add(result.name, f"{result.seconds:.0f}", _word(result))
-    print(f"\n{summary}\ntotal {time.monotonic() - began:.0f} s, seed {options.seed}")
+    say(f"\n{summary}\ntotal {time.monotonic() - began:.0f} s, seed {options.seed}")
     return 0 if all(result.ok for result in results) else 1
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def _parse() -> argparse.Namespace:
@@ -42,16 +49,16 @@ def _parse() -> argparse.Namespace:
 
 
 def _command(mutant: str | None) -> tuple[str, ...]:
-    return mutants.command_of(mutant) if mutant else kill.SERVER
+    return mutants.command_of(mutant) if mutant else SERVER
 
 
-def _run(name: str, scenario: Callable[[], Result]) -> Result:
-    print(f"\n=== {name}", flush=True)
+def _run(name: str, options: argparse.Namespace) -> Result:
+    say(f"\n=== {name}")
     try:
-        result = scenario()
+        result = SCENARIOS[name](options)
     except RigError as error:
         result = Result(name, False, f"the stage could not be set: {error}")
-    print(result.text + (f"\nthe evidence is in {result.kept}" if result.kept else ""), flush=True)
+    say(result.text + (f"\nthe evidence is in {result.kept}" if result.kept else ""))
     return result
 
 

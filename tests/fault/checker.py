@@ -108,7 +108,9 @@ class Evidence:
     @cached_property
     def kills(self) -> list[tuple[float, float]]:
         """When each crash was ordered, and when the process was gone and its last bytes read."""
-        ordered = [line.get("since", line["at"]) for line in self.supervisor if line["e"] == "kill"]
+        ordered = [
+            float(line["since"] if "since" in line else line["at"]) for line in self.supervisor if line["e"] == "kill"
+        ]
         gone = [line["at"] + _LAST_BYTES_S for line in self.supervisor if line["e"] == "dead"]
         return list(zip(ordered, gone, strict=True))
 
@@ -304,9 +306,9 @@ def _histories(evidence: Evidence) -> Iterable[list[tuple[str, int]]]:
     """Return, for each message, the statuses that outsiders and the file showed, in order of time."""
     yield from _seen(evidence).values()
     last = {one.message_id: one.status for one in evidence.dump.messages}
-    for message_id in last:
+    for message_id, status_now in last.items():
         snaps = [one.messages[message_id][0] for one in evidence.snapshots if message_id in one.messages]
-        yield [(f"message {message_id}", status) for status in (*snaps, last[message_id])]
+        yield [(f"message {message_id}", status) for status in (*snaps, status_now)]
     yield from _events(evidence)
 
 
@@ -378,14 +380,16 @@ def _receipts_kept(evidence: Evidence) -> _Finding:
     kept = Counter(event.upstream_id for event in evidence.dump.events if event.kind == "receipt")
     kept.update(evidence.dump.inbox)
     missing = answered - kept
-    return answered.total(), [f"{n} receipts for {one} were answered ESME_ROK and are gone" for one, n in missing.items()]
+    return answered.total(), [
+        f"{n} receipts for {one} were answered ESME_ROK and are gone" for one, n in missing.items()
+    ]
 
 
 def _pushes_arrive(evidence: Evidence) -> _Finding:
     arrived = {(line["batch_id"], line["msisdn"], int(line["status"])) for line in evidence.good_pushes}
     listed = {push.message_id for push in evidence.dump.pushes}
     wanted = {batch.batch_id for batch in evidence.dump.batches if batch.want_report}
-    owed = [m for m in evidence.dump.messages if m.batch_id in wanted and m.status in ANNOUNCED and m.connector]
+    owed = [m for m in evidence.dump.messages if m.batch_id in wanted and m.status in ANNOUNCED]
     broken = [
         f"message {m.message_id} ended with {m.status}, and no push of it arrived or waits"
         for m in owed
@@ -486,5 +490,3 @@ def facts_of(evidence: Evidence) -> Table:
     if ready:
         table.add("start to ready, s", f"p50 {quantile(ready, 0.5):.2f}, p99 {quantile(ready, 0.99):.2f}")
     return table
-
-

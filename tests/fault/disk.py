@@ -18,11 +18,9 @@ from pathlib import Path
 from tests.fault.checker import Row, check, table_of
 from tests.fault.dump import LEDGER
 from tests.fault.kill import wind_up
-from tests.fault.load import BLOCKED, Ask
 from tests.fault.rig import Rig, RigError
 from tests.fault.tables import Result, Table
-from tests.fault.wire import SEND
-from tests.fault.witness import Log, read
+from tests.fault.witness import read
 
 TMPFS_MIB = 32
 HOLD_S = 5.0
@@ -33,7 +31,8 @@ NO_ROOM = (22, 40)
 AFTER_FAILED_FSYNC = frozenset((22,))
 """The group whose fsync failed is answered with this: it may be on the disk or not."""
 _REACTION_S = 0.3
-_IDLE_S = 2.0
+_IDLE_S = 7.0
+"""Longer than the pause between two of the server's own small writes."""
 _BIG = 5_000
 _FIRST_BIG = 1_000_000
 _STOP_BUDGET_S = 2.0
@@ -131,9 +130,8 @@ def small_disk(mib: int) -> Iterator[Path]:
     """Mount a filesystem in memory for as long as it is needed."""
     folder = Path(tempfile.mkdtemp(prefix="aldis-fault-disk-"))
     mount = shutil.which("mount")
-    made = mount and not subprocess.run(
-        (mount, "-t", "tmpfs", "-o", f"size={mib}m", "aldis-fault", str(folder)), capture_output=True
-    ).returncode
+    command = (mount or "mount", "-t", "tmpfs", "-o", f"size={mib}m", "aldis-fault", str(folder))
+    made = mount is not None and not subprocess.run(command, check=False, capture_output=True).returncode
     try:
         if not made:
             raise Skip("a tmpfs can't be mounted: it takes root")
@@ -215,32 +213,19 @@ def _full_and_idle(rig: Rig, case: Case, disk: Path) -> None:
     ballast = Ballast(disk / "ballast")
     for n in range(1, 9):
         ballast.fill()
-        if refused := _submit_big(rig, _FIRST_BIG + n):
+        if refused := rig.submit_to_nobody(_FIRST_BIG + n, _BIG) is None:
             break
     case.say("idle: one submission while full", "refused" if refused else "taken", refused)
     with Watch(rig) as watch:
         start = time.monotonic()
         time.sleep(_IDLE_S)
-        ballast.fill()
         freed = time.monotonic()
         ballast.free()
-        time.sleep(2 * _IDLE_S)
+        time.sleep(_IDLE_S)
     case.say("idle: health while full", _words(watch.between(start, freed)), set(watch.between(start, freed)) == {503})
     healthy = next((at - freed for at, status in watch.seen if at > freed and status == 200), None)
-    shown = f"{healthy:.2f} s" if healthy is not None else f"not in {2 * _IDLE_S:.0f} s"
+    shown = f"{healthy:.2f} s" if healthy is not None else f"not in {_IDLE_S:.0f} s"
     case.say("idle: healthy again after room, without a request", shown, healthy is not None)
-
-
-def _submit_big(rig: Rig, n: int) -> bool:
-    """Submit, as the client does, what takes much room and is not sent to anyone; say whether it was refused."""
-    ask = Ask(n, "alpha", "7bit", f"{n} big", (BLOCKED,) * _BIG, False, 0)
-    log = Log(rig.path("client"))
-    log.write("intent", **ask.to_line())
-    fields = rig.post(SEND, ask.form()).split("|")
-    refused = fields[0] != "0"
-    log.write("outcome", n=n, **{"kind": "refused", "code": int(fields[0])} if refused else {"kind": "ok", "batch": int(fields[2])})
-    log.close()
-    return refused
 
 
 def _next_ack(rig: Rig, after: float) -> float | None:
@@ -312,7 +297,9 @@ def fsync(seed: int) -> tuple[bool, str, str]:
         red = [hit for hit in hits if hit is not None]
         case.say("fsyncs that failed, of them the writer's", f"{len(hits)}, {len(red)}", len(red) > 0)
         case.say("refused with", _codes(case), bool(case.refusals()))
-        case.say("acknowledged between the failure and the restart", sum(acks for _, acks in red), not any(a for _, a in red))
+        case.say(
+            "acknowledged between the failure and the restart", sum(acks for _, acks in red), not any(a for _, a in red)
+        )
         case.say("health red after, s", f"max {max((s for s, _ in red), default=0):.2f}", all(s < 1.0 for s, _ in red))
         maybe = sum(1 for n in evidence.unknown if evidence.by_source.get(evidence.asks[n].source_id))
         case.say("answered 22 or not at all, and there after the restart", maybe, True)
@@ -324,7 +311,19 @@ def _fail_once(rig: Rig, case: Case, strace: str, n: int) -> tuple[float, int] |
     assert rig.server is not None
     trace = rig.folder / f"strace-{n}"
     rule = f"inject=fsync,fdatasync:error=EIO:when={n}"
-    words = (strace, "-f", "-qq", "-o", str(trace), "-e", "trace=fsync,fdatasync", "-e", rule, "-p", str(rig.server.pid))
+    words = (
+        strace,
+        "-f",
+        "-qq",
+        "-o",
+        str(trace),
+        "-e",
+        "trace=fsync,fdatasync",
+        "-e",
+        rule,
+        "-p",
+        str(rig.server.pid),
+    )
     tracer = rig.spawn("strace", words)
     began = time.monotonic()
     red = _wait_red(rig, 6.0)

@@ -29,7 +29,6 @@ class Message(NamedTuple):
     seq: int
     price_milli: int
     refunded_milli: int
-    connector: str
     due_at: int | None
     leased_until: int | None
 
@@ -99,11 +98,13 @@ def take(folder: Path) -> Dump:
         )
         dump.batches = [Batch(*row) for row in query(batches)]
         messages = (
-            "SELECT message_id, batch_id, cast(msisdn AS TEXT), status, seq, price_milli, refunded_milli, connector, "
+            "SELECT message_id, batch_id, cast(msisdn AS TEXT), status, seq, price_milli, refunded_milli, "
             "due_at, leased_until FROM messages ORDER BY message_id"
         )
         dump.messages = [Message(*row) for row in query(messages)]
-        events = "SELECT message_id, event_id, kind, status, upstream_id, detail FROM events ORDER BY message_id, event_id"
+        events = (
+            "SELECT message_id, event_id, kind, status, upstream_id, detail FROM events ORDER BY message_id, event_id"
+        )
         dump.events = [Event(*row) for row in query(events)]
         dump.inbox = [row[0] for row in query("SELECT upstream_id FROM inbox")]
         dump.pushes = [Push(*row) for row in query("SELECT message_id, push_id, status, due_at FROM pushes")]
@@ -139,7 +140,7 @@ def unfinished(folder: Path) -> int:
             "SELECT (SELECT count(*) FROM messages WHERE due_at IS NOT NULL OR leased_until IS NOT NULL) + "
             "(SELECT count(*) FROM pushes WHERE due_at <= unixepoch() * 1000)"
         )
-        [[count]] = connection.execute(sql).fetchall()
-        return int(count)
+        rows: Any = connection.execute(sql).fetchall()
+        return int(rows[0][0])
     finally:
         connection.close()

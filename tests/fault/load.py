@@ -23,7 +23,7 @@ OPENING = {"alpha": 1_000_000, "bravo": 1_000_000, "poor": 40}
 """Credits; the last account runs out of them."""
 
 _SEPTETS = {"é": 0x05, "ä": 0x7B, "ö": 0x7C, "ß": 0x1E, "£": 0x01}
-_WORDS = "lamp ship signal answer flash night water report wind Größe café £5 ändern harbour mast".split()
+_WORDS = ("lamp", "ship", "signal", "answer", "flash", "night", "water", "report", "Größe", "café", "£5", "ändern")
 _UNICODE = "Ωмир光信号→ж"
 _ENDINGS = ("0053", "0057", "0050", "0104", "0103", "0107", "0108", "0109", "0055")
 """Numbers with scripts of their own in the simulator: failures, early, repeated and disordered receipts, refusals."""
@@ -140,7 +140,13 @@ class Source:
         draw = self._random
         if draw.random() < 0.005:
             return BLOCKED
-        ending = _THROTTLED if draw.random() < _THROTTLED_SHARE else draw.choice(_ENDINGS) if draw.random() < self._scripted else "7777"
+        ending = (
+            _THROTTLED
+            if draw.random() < _THROTTLED_SHARE
+            else draw.choice(_ENDINGS)
+            if draw.random() < self._scripted
+            else "7777"
+        )
         return f"447{draw.randint(0, 1)}{next(self._recipients):06d}{ending}"
 
     def _text(self, n: int, coding: str, means: str) -> str:

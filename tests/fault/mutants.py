@@ -1,6 +1,6 @@
 """Servers that are wrong on purpose, to show that the checker bites.
 
-    python -m tests.fault.mutants NAME serve --config aldis.toml
+python -m tests.fault.mutants NAME serve --config aldis.toml
 """
 
 import asyncio
@@ -10,14 +10,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from tests.fault import kill
+from tests.fault.rig import PYTHON
+from tests.fault.tables import Result, Table
+
 from aldis import ledger, lifecycle
 from aldis.cli import main as aldis
 from aldis.inbound import Inbound
 from aldis.push.endpoint import End
 from aldis.push.engine import PushEngine
-from tests.fault import kill
-from tests.fault.rig import PYTHON
-from tests.fault.tables import Result, Table
 
 ROUNDS = 6
 _GAP_S = 0.02
@@ -142,4 +143,4 @@ def run(seed: int = 1) -> Result:
 
 if __name__ == "__main__":
     MUTANTS[sys.argv.pop(1)][0]()
-    sys.exit(aldis())
+    aldis()

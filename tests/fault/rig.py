@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.fault import dump
-from tests.fault.load import BLOCKED, OPENING, PASSWORDS, ROUTES
-from tests.fault.wire import CREDITS, REPORT
+from tests.fault.load import BLOCKED, OPENING, PASSWORDS, ROUTES, Ask
+from tests.fault.wire import CREDITS, REPORT, SEND
 from tests.fault.witness import Log
 
 ROOT = Path(__file__).parents[2]
@@ -122,12 +122,9 @@ class Rig:
     def set_stage(self) -> None:
         """Start the message centre and the receiver, write the configuration, open the accounts."""
         rates = [word for name, share in RATES.items() for word in (f"--{name}", str(share))]
-        smsc = self.spawn(
-            "smsc",
-            (*PYTHON, "-m", "aldis.connectors.simulator", "--port", "0", "--log", str(self.path("smsc")))
-            + ("--seed", str(self.seed), "--receipt-delay-ms", "60", "--receipt-timeout-s", "2.0", *rates),
-            talks=True,
-        )
+        simulator = (*PYTHON, "-m", "aldis.connectors.simulator", "--port", "0", "--log", str(self.path("smsc")))
+        habits = ("--seed", str(self.seed), "--receipt-delay-ms", "60", "--receipt-timeout-s", "2.0", *rates)
+        smsc = self.spawn("smsc", (*simulator, *habits), talks=True)
         receiver = self.spawn(
             "receiver",
             (*PYTHON, "-m", "tests.fault.receiver", "--log", str(self.path("receiver")), "--seed", str(self.seed)),
@@ -148,13 +145,21 @@ class Rig:
         )
         for name, password in PASSWORDS.items():
             url = f"http://127.0.0.1:{receiver_port}/{name}"
-            self.operate("add", name, "--password-stdin", "--credits", str(OPENING[name]), "--push-url", url, say=password)
+            self.operate(
+                "add", name, "--password-stdin", "--credits", str(OPENING[name]), "--push-url", url, say=password
+            )
 
     def operate(self, *words: str, say: str = "") -> None:
         """Run `aldis accounts`, beside the server if it runs."""
         command = (*SERVER, "accounts", *words, "--config", str(self.config))
         done = subprocess.run(
-            command, cwd=ROOT, env=clean_environment(), input=f"{say}\n".encode(), capture_output=True, timeout=60
+            command,
+            check=False,
+            cwd=ROOT,
+            env=clean_environment(),
+            input=f"{say}\n".encode(),
+            capture_output=True,
+            timeout=60,
         )
         if done.returncode:
             raise RigError(f"aldis accounts {words[0]}: {done.stderr.decode()[-500:]}")
@@ -241,6 +246,18 @@ class Rig:
 
     def is_ready(self) -> bool:
         return self.health()[0] == 200
+
+    def submit_to_nobody(self, n: int, count: int) -> int | None:
+        """Submit, as the client does, a big batch that is sent to nobody; return its id, or None if it was refused."""
+        ask = Ask(n, "alpha", "7bit", f"{n} to nobody", (BLOCKED,) * count, False, 0)
+        log = Log(self.path("client"))
+        log.write("intent", **ask.to_line())
+        fields = self.post(SEND, ask.form()).split("|")
+        batch = int(fields[2]) if fields[0] == "0" else None
+        told = {"kind": "refused", "code": int(fields[0])} if batch is None else {"kind": "ok", "batch": batch}
+        log.write("outcome", n=n, **told)
+        log.close()
+        return batch
 
     def rss_mib(self) -> float:
         """Return the server's resident memory."""

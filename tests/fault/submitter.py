@@ -89,6 +89,7 @@ class Submitter:
 
     async def _submit(self, line: Connection, ask: Ask, attempt: int) -> None:
         method = "GET" if ask.n % 5 == 0 else "POST"
+        asked = time.monotonic()
         try:
             status, body = await line.ask(SEND, ask.form(), method)
         except NoAnswer as error:
@@ -98,13 +99,13 @@ class Submitter:
             return
         fields = body.decode("latin-1").rstrip("\n").split("|")
         if status == 200 and fields[:2] == ["0", "IN_PROGRESS"] and fields[2].isdigit():
-            self._log.write("outcome", n=ask.n, kind="ok", batch=int(fields[2]))
+            self._log.write("outcome", n=ask.n, kind="ok", batch=int(fields[2]), ms=_ms_since(asked))
             self._acked.append((ask.account, int(fields[2])))
             if ask.dup and attempt == 1 and self._random.random() < _ECHO_SHARE:
                 self._again.append((ask, attempt + 1))
         else:
             code = int(fields[0]) if status == 200 and fields[0].isdigit() else -status
-            self._log.write("outcome", n=ask.n, kind="refused", code=code)
+            self._log.write("outcome", n=ask.n, kind="refused", code=code, ms=_ms_since(asked))
 
     async def _poll(self, line: Connection, account: str, batch: int) -> None:
         asked = time.monotonic()
@@ -115,6 +116,10 @@ class Submitter:
             return
         rows = [row.split("|") for row in body.decode("latin-1").split("\n")[2:] if row]
         self._log.write("seen", asked=asked, batch=batch, rows=[[msisdn, int(code)] for msisdn, code in rows])
+
+
+def _ms_since(asked: float) -> float:
+    return round((time.monotonic() - asked) * 1000, 2)
 
 
 def main() -> None:

@@ -233,6 +233,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 "not sent",
             ):
                 standing = Standing(Status.RETRY_QUEUED)
+                one.sent = len(one.parts) > 1
             if kind != "not sent":
                 standing = advance(standing, Standing(HEARD[kind]))
             one.parts[n] = standing
@@ -322,6 +323,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """What is in the files at this moment is all that the next process gets."""
         before, self.crashes = self.root / str(self.crashes), self.crashes + 1
         old = self.bench.store
+        self.bench.now += 10
         after = self.root / str(self.crashes)
         after.mkdir()
         for name in ("ledger.sqlite", "ledger.sqlite-wal"):

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
-
 from tests.fault.checker import Evidence, check, facts_of, table_of
 from tests.fault.dump import Batch, Dump, Event, Message, Push, Snapshot
 from tests.fault.load import Ask, Source, from_line
@@ -18,7 +18,11 @@ ASKS = {
     REFUSED: Ask(REFUSED, "poor", "7bit", "3 ship", ("44700000047777",), True, 0),
     LONG: Ask(LONG, "alpha", "7bit", "4 " + "long " * 50, ("44700000057777",), False, 0),
 }
+ONE, OTHER = "44700000017777", "44710000020053"
 STATUSES = {"44700000017777": 11, "44710000020053": 53, "44700000037777": 11, "44700000057777": 11}
+
+
+Spoil = Callable[["World"], object]
 
 
 class World:
@@ -60,11 +64,11 @@ class World:
     def message_to(self, number: str) -> Message:
         return next(one for one in self.dump.messages if one.msisdn == number)
 
-    def change(self, number: str, **fields: object) -> None:
+    def change(self, number: str, **fields: Any) -> None:
         at = self.dump.messages.index(self.message_to(number))
         self.dump.messages[at] = self.dump.messages[at]._replace(**fields)
 
-    def change_batch(self, n: int, **fields: object) -> None:
+    def change_batch(self, n: int, **fields: Any) -> None:
         at = self.dump.batches.index(self.batch_of(n))
         self.dump.batches[at] = self.dump.batches[at]._replace(**fields)
 
@@ -81,13 +85,15 @@ class World:
         for number in ask.msisdns:
             self._send(ask, batch_id, number)
         rows = [[number, STATUSES[number]] for number in ask.msisdns]
-        self.client.append({"e": "seen", "at": 20.0, "asked": 19.0, "batch": batch_id, "rows": [[n, 10] for n, _ in rows]})
+        self.client.append(
+            {"e": "seen", "at": 20.0, "asked": 19.0, "batch": batch_id, "rows": [[n, 10] for n, _ in rows]}
+        )
         self.supervisor.append({"e": "seen", "at": 91.0, "asked": 90.5, "batch": batch_id, "rows": rows})
 
     def _send(self, ask: Ask, batch_id: int, number: str) -> None:
         message_id, status = next(self._ids), STATUSES[number]
         price = replace(ask, msisdns=(number,)).charge()
-        self.dump.messages.append(Message(message_id, batch_id, number, status, 2, price, 0, "up", None, None))
+        self.dump.messages.append(Message(message_id, batch_id, number, status, 2, price, 0, None, None))
         pieces = ask.pieces()
         upstream_ids = [f"u{message_id}-{part_no}" for part_no in range(1, len(pieces) + 1)]
         words = "; ".join(f"{part_no}: {one}" for part_no, one in enumerate(upstream_ids, 1))
@@ -128,124 +134,6 @@ def submit(number: str, sender: str, upstream_id: str, octets: bytes, esm_class:
         "esm_class": esm_class,
         "octets": octets.hex(),
     }
-
-
-def test_every_promise_holds_in_a_world_without_faults() -> None:
-    rows = check(World().evidence())
-    assert [row.broken for row in rows] == [[]] * len(rows)
-    assert all(row.ok and row.checked for row in rows)
-
-
-Spoil = Callable[[World], object]
-ONE, OTHER = "44700000017777", "44710000020053"
-
-SPOILT: list[tuple[str, str, Spoil]] = [
-    ("an acknowledged batch is gone", "I1", lambda w: w.dump.batches.remove(w.batch_of(LONG))),
-    ("a recipient is gone", "I1", lambda w: w.dump.messages.remove(w.message_to(OTHER))),
-    ("a body differs by one byte", "I1", lambda w: w.change_batch(ACKED, body=b"1 lamb")),
-    ("a batch belongs to another account", "I1", lambda w: w.change_batch(ACKED, account="bravo")),
-    ("the file is corrupt", "I1", lambda w: setattr(w.dump, "integrity", "row 1 missing from index")),
-    ("a crash leaves a corrupt file", "I1", lambda w: w.snapshots.append(Snapshot(w.snapshots[0].messages, "bad"))),
-    ("a refused submission is there", "I2", lambda w: w.change_batch(LONG, source_id="s3")),
-    ("a repeat makes a second batch", "I2", lambda w: w.dump.batches.append(w.batch_of(LOST)._replace(batch_id=1))),
-    ("a repeat is told another batch", "I2", lambda w: w.told(LOST, kind="ok", batch=999)),
-    ("a batch that nobody asked for", "I2", lambda w: w.change_batch(ACKED, source_id="s99")),
-    ("half a batch of unknown outcome", "I2", lambda w: unknown_half(w)),
-    ("a part is taken twice", "I3", lambda w: w.smsc.append({**w.smsc[0], "message_id": "u-again"})),
-    ("a number that nobody wrote to", "I4", lambda w: w.smsc.append(submit("44700099", "Alpha", "", b"1 lamp"))),
-    ("a refused submission is sent", "I4", lambda w: w.smsc.append(submit("44700000047777", "24242", "", b"3 ship"))),
-    ("another's originator", "I4", lambda w: w.smsc[0].update(source="Nobody")),
-    ("another text", "I4", lambda w: w.smsc[0].update(octets=b"1 lamb".hex())),
-    ("parts with two references", "I4", lambda w: part(w, 2).update(octets=other_reference(part(w, 2)["octets"]))),
-    ("a milli-credit too much", "I5", lambda w: w.dump.credits.update(alpha=w.dump.credits["alpha"] + 1)),
-    ("a wrong charge", "I5", lambda w: w.change_batch(LONG, charged_milli=1)),
-    ("a refund for a delivered message", "I5", lambda w: refund(w, ONE)),
-    ("a refund for what was taken upstream", "I5", lambda w: refund(w, OTHER)),
-    ("a refund that is owed is missing", "I5", lambda w: unroutable(w)),
-    ("a top-up is gone", "I5", lambda w: w.supervisor.append({"e": "topup", "account": "bravo", "milli": 7})),
-    ("get_credits says something else", "I5", lambda w: w.supervisor.append(credits_line("alpha", "0|0.00"))),
-    ("a history goes on behind its end", "I6", lambda w: w.dump.events.append(last_event(w, 10))),
-    ("an outsider sees an end undone", "I6", lambda w: w.client.append(seen(w, ACKED, [[ONE, 50], [OTHER, 53]]))),
-    ("a crash undoes an end", "I6", lambda w: w.snapshots.append(snapshot(w, ONE, 51, 2))),
-    ("a version falls", "I6", lambda w: w.snapshots.append(snapshot(w, ONE, 11, 3))),
-    ("a new status keeps its version", "I6", lambda w: w.snapshots.append(snapshot(w, ONE, 10, 2))),
-    ("a message vanishes after a crash", "I6", lambda w: w.snapshots[0].messages.update({1: (10, 1)})),
-    ("the last push says something else", "I6", lambda w: w.push(ASKS[ACKED], w.batch_of(ACKED).batch_id, ONE, 50)),
-    ("the last report says something else", "I6", lambda w: w.supervisor.append(seen(w, LONG, [], asked=99.0))),
-    ("a receipt is gone", "I7", lambda w: w.smsc.append({"event": "receipt", "message_id": "u-x", "status": 0})),
-    ("one of two equal receipts is gone", "I7", lambda w: w.smsc.append(w.smsc[1])),
-    ("a push never arrived", "I8", lambda w: w.receiver.pop(0)),
-    ("a push was refused, and is not listed", "I8", lambda w: w.receiver[0].update(answer=500)),
-    ("a push told another status", "I8", lambda w: w.receiver[0].update(status="50")),
-    ("a push comes twice without a crash", "I9", lambda w: w.receiver.append({**w.receiver[0], "at": 10.5})),
-    ("a repeat has another content", "I9", lambda w: w.receiver.append({**w.receiver[0], "at": 60.0, "query": "x"})),
-    ("a push reaches another account", "I10", lambda w: w.receiver[0].update(account="bravo")),
-    ("a push that was not wanted", "I10", lambda w: w.push(ASKS[LONG], w.batch_of(LONG).batch_id, "44700000057777", 11)),
-    ("a message is still queued", "I13", lambda w: w.change(ONE, due_at=5)),
-    ("a lease is left", "I13", lambda w: w.change(ONE, leased_until=5)),
-    ("a push is due", "I13", lambda w: w.dump.pushes.append(Push(w.dump.messages[0].message_id, 1, 11, 8_000))),
-    ("a repeat got no answer", "I13", lambda w: w.client.append({"e": "end", "at": 80.0, "unanswered": 1})),
-    ("it never was quiet", "I13", lambda w: w.supervisor.remove(w.supervisor[2])),
-]
-
-
-@pytest.mark.parametrize(("promise", "spoil"), [pytest.param(p, s, id=name) for name, p, s in SPOILT])
-def test_what_breaks_a_promise_is_seen_to_break_it(promise: str, spoil: Spoil) -> None:
-    world = World()
-    spoil(world)
-    rows = check(world.evidence())
-    assert promise in [row.name for row in rows if row.broken]
-    assert "BROKEN" in table_of(rows)
-
-
-ALLOWED: list[tuple[str, Spoil]] = [
-    ("a push repeats across a crash", lambda w: w.receiver.append({**w.receiver[0], "at": 60.0})),
-    ("a refused push is listed", lambda w: listed(w)),
-    ("a message is refused, then taken", lambda w: w.smsc.append({**w.smsc[0], "message_id": ""})),
-    ("a receipt comes again, and is kept again", lambda w: kept_twice(w)),
-    ("a receipt that matches nothing waits", lambda w: in_inbox(w)),
-    ("an assumed expiry turns out delivered", lambda w: corrected(w)),
-    ("an early receipt has an older event", lambda w: early(w)),
-    ("answers of get_report cross on the way", lambda w: w.client.append(seen(w, ACKED, [[ONE, 0], [OTHER, 0]], 18.0))),
-]
-
-
-@pytest.mark.parametrize("allow", [pytest.param(a, id=name) for name, a in ALLOWED])
-def test_what_a_crash_may_do_breaks_nothing(allow: Spoil) -> None:
-    world = World()
-    allow(world)
-    assert [text for row in check(world.evidence()) for text in row.broken] == []
-
-
-def test_an_uncertain_refusal_may_be_there_or_not() -> None:
-    world = World()
-    world.client = [line for line in world.client if line["e"] != "outcome" or line["n"] != LOST]
-    world.told(LOST, kind="refused", code=22)
-    assert "I2" in [row.name for row in check(world.evidence()) if row.broken]
-    lenient = replace(world.evidence(), uncertain=frozenset((22,)))
-    assert [text for row in check(lenient) for text in row.broken] == []
-
-
-def test_a_promise_that_nothing_was_checked_on_does_not_hold() -> None:
-    assert not any(row.ok for row in check(Evidence([], [], [], [], Dump())))
-
-
-def test_the_figures_count_what_was_lost_and_what_came_twice() -> None:
-    world = World()
-    world.dump.batches.remove(world.batch_of(LONG))
-    world.smsc.append({**world.smsc[0], "message_id": "u-again"})
-    figures = dict(facts_of(world.evidence()).rows)
-    assert figures["submissions acknowledged"] == 3
-    assert figures["acknowledged and lost"] == 1
-    assert figures["submit_sm, taken twice"] == "6, 1"
-    assert figures["answers lost, later told by a repeat"] == "1, 1"
-
-
-def test_submissions_come_back_from_the_log_as_they_were_written() -> None:
-    asks = [ask for ask, _ in zip(Source(5), range(200), strict=False)]
-    assert [from_line({"e": "intent", **ask.to_line()}) for ask in asks] == asks
-    numbers = [number for ask in asks for number in ask.msisdns if not number.startswith("4470000000000")]
-    assert len(set(numbers)) == len(numbers)
 
 
 # ------------------------------------------------------------------------------------------------- what is spoilt
@@ -319,3 +207,125 @@ def early(world: World) -> None:
     at = next(n for n, event in enumerate(world.dump.events) if event.kind == "receipt")
     world.dump.events[at] = world.dump.events[at]._replace(event_id=1)
     world.dump.events.sort()
+
+
+# ---------------------------------------------------------------------------------------------------- the tests
+
+
+def test_every_promise_holds_in_a_world_without_faults() -> None:
+    rows = check(World().evidence())
+    assert [row.broken for row in rows] == [[]] * len(rows)
+    assert all(row.ok and row.checked for row in rows)
+
+
+SPOILT: list[tuple[str, str, Spoil]] = [
+    ("an acknowledged batch is gone", "I1", lambda w: w.dump.batches.remove(w.batch_of(LONG))),
+    ("a recipient is gone", "I1", lambda w: w.dump.messages.remove(w.message_to(OTHER))),
+    ("a body differs by one byte", "I1", lambda w: w.change_batch(ACKED, body=b"1 lamb")),
+    ("a batch belongs to another account", "I1", lambda w: w.change_batch(ACKED, account="bravo")),
+    ("the file is corrupt", "I1", lambda w: setattr(w.dump, "integrity", "row 1 missing from index")),
+    ("a crash leaves a corrupt file", "I1", lambda w: w.snapshots.append(Snapshot(w.snapshots[0].messages, "bad"))),
+    ("a refused submission is there", "I2", lambda w: w.change_batch(LONG, source_id="s3")),
+    ("a repeat makes a second batch", "I2", lambda w: w.dump.batches.append(w.batch_of(LOST)._replace(batch_id=1))),
+    ("a repeat is told another batch", "I2", lambda w: w.told(LOST, kind="ok", batch=999)),
+    ("a batch that nobody asked for", "I2", lambda w: w.change_batch(ACKED, source_id="s99")),
+    ("half a batch of unknown outcome", "I2", unknown_half),
+    ("a part is taken twice", "I3", lambda w: w.smsc.append({**w.smsc[0], "message_id": "u-again"})),
+    ("a number that nobody wrote to", "I4", lambda w: w.smsc.append(submit("44700099", "Alpha", "", b"1 lamp"))),
+    ("a refused submission is sent", "I4", lambda w: w.smsc.append(submit("44700000047777", "24242", "", b"3 ship"))),
+    ("another's originator", "I4", lambda w: w.smsc[0].update(source="Nobody")),
+    ("another text", "I4", lambda w: w.smsc[0].update(octets=b"1 lamb".hex())),
+    ("parts with two references", "I4", lambda w: part(w, 2).update(octets=other_reference(part(w, 2)["octets"]))),
+    ("a milli-credit too much", "I5", lambda w: w.dump.credits.update(alpha=w.dump.credits["alpha"] + 1)),
+    ("a wrong charge", "I5", lambda w: w.change_batch(LONG, charged_milli=1)),
+    ("a refund for a delivered message", "I5", lambda w: refund(w, ONE)),
+    ("a refund for what was taken upstream", "I5", lambda w: refund(w, OTHER)),
+    ("a refund that is owed is missing", "I5", unroutable),
+    ("a top-up is gone", "I5", lambda w: w.supervisor.append({"e": "topup", "account": "bravo", "milli": 7})),
+    ("get_credits says something else", "I5", lambda w: w.supervisor.append(credits_line("alpha", "0|0.00"))),
+    ("a history goes on behind its end", "I6", lambda w: w.dump.events.append(last_event(w, 10))),
+    ("an outsider sees an end undone", "I6", lambda w: w.client.append(seen(w, ACKED, [[ONE, 50], [OTHER, 53]]))),
+    ("a crash undoes an end", "I6", lambda w: w.snapshots.append(snapshot(w, ONE, 51, 2))),
+    ("a version falls", "I6", lambda w: w.snapshots.append(snapshot(w, ONE, 11, 3))),
+    ("a new status keeps its version", "I6", lambda w: w.snapshots.append(snapshot(w, ONE, 10, 2))),
+    ("a message vanishes after a crash", "I6", lambda w: w.snapshots[0].messages.update({1: (10, 1)})),
+    ("the last push says something else", "I6", lambda w: w.push(ASKS[ACKED], w.batch_of(ACKED).batch_id, ONE, 50)),
+    ("the last report says something else", "I6", lambda w: w.supervisor.append(seen(w, LONG, [], asked=99.0))),
+    ("a receipt is gone", "I7", lambda w: w.smsc.append({"event": "receipt", "message_id": "u-x", "status": 0})),
+    ("one of two equal receipts is gone", "I7", lambda w: w.smsc.append(w.smsc[1])),
+    ("a push never arrived", "I8", lambda w: w.receiver.pop(0)),
+    ("a push was refused, and is not listed", "I8", lambda w: w.receiver[0].update(answer=500)),
+    ("a push told another status", "I8", lambda w: w.receiver[0].update(status="50")),
+    ("a push comes twice without a crash", "I9", lambda w: w.receiver.append({**w.receiver[0], "at": 10.5})),
+    ("a repeat has another content", "I9", lambda w: w.receiver.append({**w.receiver[0], "at": 60.0, "query": "x"})),
+    ("a push reaches another account", "I10", lambda w: w.receiver[0].update(account="bravo")),
+    (
+        "a push that was not wanted",
+        "I10",
+        lambda w: w.push(ASKS[LONG], w.batch_of(LONG).batch_id, "44700000057777", 11),
+    ),
+    ("a message is still queued", "I13", lambda w: w.change(ONE, due_at=5)),
+    ("a lease is left", "I13", lambda w: w.change(ONE, leased_until=5)),
+    ("a push is due", "I13", lambda w: w.dump.pushes.append(Push(w.dump.messages[0].message_id, 1, 11, 8_000))),
+    ("a repeat got no answer", "I13", lambda w: w.client.append({"e": "end", "at": 80.0, "unanswered": 1})),
+    ("it never was quiet", "I13", lambda w: w.supervisor.remove(w.supervisor[2])),
+]
+
+
+@pytest.mark.parametrize(("promise", "spoil"), [pytest.param(p, s, id=name) for name, p, s in SPOILT])
+def test_what_breaks_a_promise_is_seen_to_break_it(promise: str, spoil: Spoil) -> None:
+    world = World()
+    spoil(world)
+    rows = check(world.evidence())
+    assert promise in [row.name for row in rows if row.broken]
+    assert "BROKEN" in table_of(rows)
+
+
+ALLOWED: list[tuple[str, Spoil]] = [
+    ("a push repeats across a crash", lambda w: w.receiver.append({**w.receiver[0], "at": 60.0})),
+    ("a refused push is listed", listed),
+    ("a message is refused, then taken", lambda w: w.smsc.append({**w.smsc[0], "message_id": ""})),
+    ("a receipt comes again, and is kept again", kept_twice),
+    ("a receipt that matches nothing waits", in_inbox),
+    ("an assumed expiry turns out delivered", corrected),
+    ("an early receipt has an older event", early),
+    ("answers of get_report cross on the way", lambda w: w.client.append(seen(w, ACKED, [[ONE, 0], [OTHER, 0]], 18.0))),
+]
+
+
+@pytest.mark.parametrize("allow", [pytest.param(a, id=name) for name, a in ALLOWED])
+def test_what_a_crash_may_do_breaks_nothing(allow: Spoil) -> None:
+    world = World()
+    allow(world)
+    assert [text for row in check(world.evidence()) for text in row.broken] == []
+
+
+def test_an_uncertain_refusal_may_be_there_or_not() -> None:
+    world = World()
+    world.client = [line for line in world.client if line["e"] != "outcome" or line["n"] != LOST]
+    world.told(LOST, kind="refused", code=22)
+    assert "I2" in [row.name for row in check(world.evidence()) if row.broken]
+    lenient = replace(world.evidence(), uncertain=frozenset((22,)))
+    assert [text for row in check(lenient) for text in row.broken] == []
+
+
+def test_a_promise_that_nothing_was_checked_on_does_not_hold() -> None:
+    assert not any(row.ok for row in check(Evidence([], [], [], [], Dump())))
+
+
+def test_the_figures_count_what_was_lost_and_what_came_twice() -> None:
+    world = World()
+    world.dump.batches.remove(world.batch_of(LONG))
+    world.smsc.append({**world.smsc[0], "message_id": "u-again"})
+    figures = {row[0]: row[1] for row in facts_of(world.evidence()).rows}
+    assert figures["submissions acknowledged"] == 3
+    assert figures["acknowledged and lost"] == 1
+    assert figures["submit_sm, taken twice"] == "6, 1"
+    assert figures["answers lost, later told by a repeat"] == "1, 1"
+
+
+def test_submissions_come_back_from_the_log_as_they_were_written() -> None:
+    asks = [ask for ask, _ in zip(Source(5), range(200), strict=False)]
+    assert [from_line({"e": "intent", **ask.to_line()}) for ask in asks] == asks
+    numbers = [number for ask in asks for number in ask.msisdns if not number.startswith("4470000000000")]
+    assert len(set(numbers)) == len(numbers)

@@ -2,6 +2,7 @@
 
 import sys
 
+import apsw
 import click
 
 from aldis import __version__
@@ -35,6 +36,16 @@ def main() -> None:
     """Run the command; an expected error is one line, and exit status 1."""
     try:
         group()
-    except (AldisError, ConnectionError, ValueError) as error:
-        click.echo(f"aldis: {error}", err=True)
+    except Exception as error:
+        cause = _cause(error)
+        if not isinstance(cause, AldisError | OSError | ValueError | apsw.Error):
+            raise
+        click.echo(f"aldis: {cause}", err=True)
         sys.exit(1)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what is inside task groups' wrappings."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

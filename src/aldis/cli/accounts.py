@@ -80,6 +80,8 @@ def set_(name: str, password_stdin: bool, config: Path | None, daily_quota: str 
     """Change an account."""
     changes = {key: value for key, value in options.items() if value is not None}
     if daily_quota is not None:
+        if daily_quota != "none" and not daily_quota.isdecimal():
+            raise click.UsageError(f"--daily-quota {daily_quota}: a number or none is wanted")
         changes["daily_quota"] = None if daily_quota == "none" else int(daily_quota)
     if password_stdin:
         changes["password"] = _read_password()

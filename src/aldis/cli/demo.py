@@ -130,7 +130,7 @@ async def _run(settings: Settings, port: int, act: Callable[[Stage], Coroutine[A
         await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             waiting.cancel()
-            return 1
+            await running
         password = await _open_account(node, receiver.url)
         try:
             return await act(Stage(node, receiver, password))

@@ -29,11 +29,12 @@ def show_status(code: int) -> str:
 
 
 @click.command()
-@click.argument("batch_id", type=int)
+@click.argument("batch_id", type=click.IntRange(0, 2**63 - 1))
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="Most messages to show.")
 @config_option
-def report(batch_id: int, config: Path | None) -> None:
+def report(batch_id: int, limit: int, config: Path | None) -> None:
     """Show a batch: every message's status, and all that was ever heard of it."""
-    batch = call(read_settings(config), "report", batch_id=batch_id)
+    batch = call(read_settings(config), "report", batch_id=batch_id, limit=limit)
     if batch is None:
         click.echo(f"aldis: no batch {batch_id} in this ledger", err=True)
         sys.exit(1)
@@ -50,3 +51,5 @@ def report(batch_id: int, config: Path | None) -> None:
             detail = event["detail"].replace("[", r"\[")
             table.add_row(show_time(event["at"]), event["kind"], str(event["status"]), part, event["connector"], detail)
         console.print(table)
+    if batch["recipients"] > len(batch["messages"]):
+        console.print(f"{batch['recipients'] - len(batch['messages'])} more recipients: see --limit")

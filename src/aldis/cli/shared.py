@@ -1,6 +1,7 @@
 """What the commands share: the --config option, logging, the loop, and the way to a ledger that may be in use."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -45,6 +46,18 @@ def read_settings(config: Path | None, data_dir: Path | None = None) -> Settings
     return load(config_path(config), os.environ, data_dir)
 
 
+class _StandardError:
+    """Writes log lines to standard error; where that fails, such as on a full disk, the work goes on without."""
+
+    def msg(self, message: str) -> None:
+        """Write a line."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(message + "\n")
+            sys.stderr.flush()
+
+    log = debug = info = warning = error = critical = exception = fatal = msg
+
+
 def set_up_logging(level: str) -> None:
     """Log JSON lines to standard error, from a level on."""
     structlog.configure(
@@ -56,7 +69,7 @@ def set_up_logging(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: _StandardError(),
         cache_logger_on_first_use=True,
     )
 
@@ -72,6 +85,7 @@ def run_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 def call(settings: Settings, name: str, **arguments: Any) -> Any:
     """Make an operator's call: through the running server, or on the ledger itself if there is none."""
+    set_up_logging("error")
     return asyncio.run(_call(settings, name, arguments))
 
 

@@ -25,6 +25,9 @@ _STABLE_S = 5.0  # a bind that lasted this long wipes out the failures before it
 _PACE_TICK_S = 0.01  # tokens are waited for in steps, so that they make a group
 
 
+LONGEST_RESPONSE_S = 600.0  # well below the lease of a message that is being sent
+
+
 class SmppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an SMPP connector needs to know."""
 
@@ -57,6 +60,8 @@ class SmppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """Refuse what could never bind."""
         if self.binds < 1 or self.window < 1 or self.max_unanswered < 1:
             raise ValueError("binds, window and max_unanswered are at least 1")
+        if self.response_timeout_s > LONGEST_RESPONSE_S:
+            raise ValueError(f"response_timeout_s is at most {LONGEST_RESPONSE_S:.0f}")
         if self.rate < 0 or self.response_timeout_s <= 0 or self.reconnect_min_s <= 0:
             raise ValueError("rate is not negative, response_timeout_s and reconnect_min_s are above 0")
         if len(self.service_type) > 5:
@@ -339,7 +344,7 @@ class _Bind:
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
                 await loop.create_connection(lambda: link, settings.host, settings.port, ssl=self._owner._tls)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, UnicodeError) as error:
             _log.warning("no connection", connector=self._owner.name, reason=str(error) or "timed out")
             return 0.0
         self._link, self._session, self._bound_at = link, session, None

@@ -29,10 +29,12 @@ def choose(candidates: Sequence[Candidate], destination: str) -> Candidate | Non
     Args:
         candidates: All parts with the receipt's id on its connector.
         destination: The number in the receipt as the upstream wrote it; upstreams that swap or cut it are believed
-            when the id leaves no doubt.
+            where a single part has the id and still waits. Of one that is done, a receipt for another number is news of
+            a later message with the same id.
     """
     if len(candidates) == 1:
-        return candidates[0]
+        [only] = candidates
+        return None if only.is_final and destination and not is_number(only.msisdn, destination) else only
     same_number = [one for one in candidates if is_number(one.msisdn, destination)]
     pool = same_number or candidates
     if len({one.msisdn for one in pool}) > 1:

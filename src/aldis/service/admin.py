@@ -60,9 +60,7 @@ class Admin:
             password_hash=await asyncio.to_thread(hash_password, password),
             push_url=push_url,
         )
-        stored = await self._store.put_account(account)
-        if credits_milli:
-            await self._store.top_up(stored.account_id, credits_milli, self._ledger.now_ms(), "opening credits")
+        stored = await self._store.put_account(account, credits_milli, self._ledger.now_ms())
         return _show(stored, self._store.credits_of(stored.account_id))
 
     async def list_accounts(self) -> Any:
@@ -77,41 +75,47 @@ class Admin:
 
     async def set_account(self, username: str, changes: dict[str, Any]) -> Any:
         """Change an account's fields; `password` sets a new password."""
-        account = self._find(username)
         if "password" in changes:
             changes["password_hash"] = await asyncio.to_thread(hash_password, changes.pop("password"))
+        account = self._find(username)
         if "push_url" in changes:
             _check_push_url(changes["push_url"])
         if changes.get("report_header", "") not in ("", "returns", "results"):
             raise ValueError("report_header is returns or results, or empty for the server's")
+        if (changes.get("daily_quota") or 0) < 0:
+            raise ValueError("a daily quota is 0 or more, or none")
         stored = await self._store.put_account(msgspec.structs.replace(account, **changes))
         return _show(stored, self._store.credits_of(stored.account_id))
 
-    async def report(self, batch_id: int) -> Any:
-        """Return a batch with every message's status and history, whoever's it is."""
-        for account in await self._store.list_accounts():
-            batch = await self._store.find_report(account.account_id, batch_id, None)
-            if batch is not None:
-                history = await self._store.history(batch_id)
-                return {
-                    "batch_id": batch.batch_id,
-                    "account": account.username,
-                    "created_at": batch.created_at,
-                    "originator": batch.originator,
-                    "source_id": batch.source_id,
-                    "messages": [
-                        {
-                            "message_id": one.message_id,
-                            "msisdn": one.msisdn,
-                            "status": int(one.status),
-                            "completed_at": one.completed_at,
-                            "credits": format_credits(one.price_milli),
-                            "events": [msgspec.to_builtins(e) for e in history if e.message_id == one.message_id],
-                        }
-                        for one in batch.reports
-                    ],
+    async def report(self, batch_id: int, limit: int) -> Any:
+        """Return a batch with its first messages' statuses and histories, whoever's it is; None for an unknown one."""
+        owner = await self._store.owner_of(batch_id)
+        batch = await self._store.find_report(owner.account_id, batch_id, None) if owner else None
+        if owner is None or batch is None:
+            return None
+        shown = batch.reports[:limit]
+        stories: dict[int, list[Any]] = {one.message_id: [] for one in shown}
+        for event in await self._store.history(batch_id, shown[-1].message_id):
+            stories[event.message_id].append(msgspec.to_builtins(event))
+        return {
+            "batch_id": batch.batch_id,
+            "account": owner.username,
+            "created_at": batch.created_at,
+            "originator": batch.originator,
+            "source_id": batch.source_id,
+            "recipients": len(batch.reports),
+            "messages": [
+                {
+                    "message_id": one.message_id,
+                    "msisdn": one.msisdn,
+                    "status": int(one.status),
+                    "completed_at": one.completed_at,
+                    "credits": format_credits(one.price_milli),
+                    "events": stories[one.message_id],
                 }
-        return None
+                for one in shown
+            ],
+        }
 
     def _find(self, username: str) -> Account:
         account = self._store.find_account(username)
@@ -147,7 +151,9 @@ def _show(account: Account, credits_milli: int) -> dict[str, Any]:
 def socket_path(data_dir: Path) -> str:
     """Return a path of the admin socket that fits into a socket address."""
     path = str(data_dir / SOCKET_NAME)
-    return path if len(path) <= _LONGEST_SOCKET_PATH else os.path.relpath(path)
+    if len(path) <= _LONGEST_SOCKET_PATH:
+        return path
+    return f"/proc/self/fd/{os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)}/{SOCKET_NAME}"
 
 
 class AdminSocket:

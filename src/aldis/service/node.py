@@ -123,7 +123,7 @@ class Node:
         for config in settings.connectors:
             self.ledger.errors[config.name] = config.errors
             self._connectors[config.name] = config.factory(config.options, self, self._now_ms)
-        self.dispatch = Dispatch(self.ledger, self._connectors, self.store.expired)
+        self.dispatch = Dispatch(self.ledger, self._connectors, self.store.expired, self.store.queued_connectors)
         self.inbound = Inbound(self.ledger)
         guard = EgressGuard(settings.push_allow_private_networks)
         limits = Limits(total_s=settings.push_timeout_s, per_host=settings.push_connections_per_host)
@@ -179,6 +179,8 @@ class Node:
             serving = tasks.create_task(http.run(), name="http")
             await http.started.wait()
             self._ready = True
+            if not self._connectors or not settings.routes:
+                log.warning("nothing can be sent: a [[connector]] and a [[route]] to it are wanted")
             self.started.set()
             log.info("serving", host=self.address[0], port=self.address[1], connectors=list(self._connectors))
             await self.stopping.wait()
@@ -196,6 +198,8 @@ class Node:
             async with asyncio.timeout(budget):
                 await http.stop(budget / 4)
                 self.dispatch.stop()
+                await self.dispatch.flush()
+                await self.inbound.flush()
                 await asyncio.gather(*(one.drain(budget / 2) for one in self._connectors.values()))
                 await self.dispatch.flush()
                 await self.inbound.flush()
@@ -208,12 +212,16 @@ class Node:
         noted = 0
         while True:
             try:
-                if self.ledger.ids.last != noted:
-                    noted = self.ledger.ids.last
-                    await self.store.remember_last_id(noted)
-                await self.store.forget_upstream_ids(self._now_ms())
+                last = self.ledger.ids.last
+                if last != noted or self.store.problems():
+                    await self.store.remember_last_id(last)
+                    noted = last
+                while await self.store.forget_upstream_ids(self._now_ms()):
+                    pass
             except OurError as error:
                 log.warning("tidying waits", error=str(error))
+            except Exception:
+                log.exception("tidying failed")
             await asyncio.sleep(TIDY_EVERY_S)
 
     # What connectors say

@@ -17,6 +17,7 @@ from aldis.rules.routing import Route
 
 Network = IPv4Network | IPv6Network
 ENV_PREFIX = "ALDIS_"
+_LARGEST = 1 << 53
 _NOT_SETTINGS = ("ALDIS_CONFIG", "ALDIS_TEST_")
 
 
@@ -117,8 +118,8 @@ def load(path: Path | None, environ: Mapping[str, str], data_dir: Path | None = 
         SettingsError: it can't be read, or says something unknown or wrong; the text says what to do.
     """
     document = _read(path) if path else {}
-    connectors = document.pop("connector", [])
-    routes = document.pop("route", [])
+    connectors = _tables(document, "connector")
+    routes = _tables(document, "route")
     values = _flatten(document)
     _refuse_unknown(values, [setting.name for setting in SETTINGS], "setting")
     _override(values, connectors, routes, environ)
@@ -137,10 +138,18 @@ def _read(path: Path) -> dict[str, Any]:
             return tomllib.load(file)
     except FileNotFoundError:
         raise SettingsError(
-            f"no configuration at {path}; `aldis demo` makes one, or see docs/howto/quickstart.md"
+            f"no configuration at {path.absolute()}: name one with --config or in ALDIS_CONFIG; "
+            "`aldis demo` makes one to start from, demo-data/aldis.toml"
         ) from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from None
+
+
+def _tables(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    tables = document.pop(name, [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise SettingsError(f"write [[{name}]] with two brackets: there may be several")
+    return tables
 
 
 def _flatten(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +188,7 @@ def _override(
 
 
 def _override_table(variable: str, value: str, connectors: list[dict[str, Any]], routes: list[dict[str, Any]]) -> bool:
-    for table in connectors:
+    for table in sorted(connectors, key=lambda table: -len(str(table.get("name", "")))):
         prefix = f"{ENV_PREFIX}CONNECTOR_{str(table.get('name', '')).upper().replace('-', '_')}_"
         if variable.startswith(prefix):
             table[variable.removeprefix(prefix).lower()] = value
@@ -216,7 +225,10 @@ def _coerce(setting: Setting, value: Any) -> Any:
 def _number(kind: type, value: Any) -> Any:
     if isinstance(value, bool):
         raise TypeError("a number is wanted")
-    return kind(value)
+    number = kind(value)
+    if not 0 <= number < _LARGEST:  # false of nan too
+        raise ValueError("a number that is not negative is wanted")
+    return number
 
 
 def _list(value: Any) -> list[Any]:
@@ -313,6 +325,9 @@ def _settings(raw: dict[str, Any], connectors: list[ConnectorConfig], routes: li
     certificate, key = raw["http.tls_certificate"], raw["http.tls_key"]
     if bool(certificate) != bool(key):
         raise SettingsError("http.tls_certificate and http.tls_key go together")
+    for name, file in (("http.tls_certificate", certificate), ("http.tls_key", key)):
+        if file and not Path(file).is_file():
+            raise SettingsError(f"{name} = {file!r}: there is no such file")
     return Settings(
         data_dir=raw["data_dir"],
         http_host=host,

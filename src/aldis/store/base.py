@@ -205,7 +205,7 @@ class QueueState(msgspec.Struct, frozen=True):
 class Store(Protocol):
     """The tables, whatever engine holds them."""
 
-    async def admit(self, batches: Sequence[NewBatch]) -> Sequence[Admission]:
+    def admit(self, batches: Sequence[NewBatch]) -> Awaitable[Sequence[Admission]]:
         """Write batches with their messages, the charge, the quota and the duplicate check in one transaction (T1)."""
 
     async def claim(self, connector: str, parts: int, now: int, leased_until: int) -> Sequence[Due]:
@@ -238,8 +238,11 @@ class Store(Protocol):
     async def find_report(self, account_id: int, batch_id: int, msisdn: int | None) -> BatchReport | None:
         """Return a batch of an account; None for another's as for an unknown one."""
 
-    async def history(self, batch_id: int) -> Sequence[EventRow]:
-        """Return all events of a batch's messages, in order."""
+    async def history(self, batch_id: int, last_message_id: int | None = None) -> Sequence[EventRow]:
+        """Return the events of a batch's messages, up to one of them, in order."""
+
+    async def owner_of(self, batch_id: int) -> Account | None:
+        """Return the account that submitted a batch."""
 
     async def queue_state(self, now: int) -> QueueState:
         """Return how much waits."""
@@ -247,8 +250,13 @@ class Store(Protocol):
     def find_account(self, username: str) -> Account | None:
         """Return an account by its name."""
 
-    async def put_account(self, account: Account) -> Account:
+    async def put_account(self, account: Account, opening_milli: int = 0, at: int = 0) -> Account:
         """Create (account_id 0) or change an account; credits are left alone. Returns it with its id.
+
+        Args:
+            account: All its fields.
+            opening_milli: Credits that a new account begins with.
+            at: When, for the books.
 
         Raises:
             ValueError: the name is taken.

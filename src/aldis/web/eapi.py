@@ -117,7 +117,11 @@ class Eapi:
         status = 0
         try:
             params = eapi.parse_params(request.query, request.body)
-            account = await self._authenticate(params, request)
+            username = eapi.decode_text(params.get("username", b""))
+            password = params.get("password", b"")
+            account = self._authenticator.recall(username, password)
+            if account is None:
+                account = await self._authenticator.authenticate(username, password, request.client)
             body = await work(account, params, request)
         except AldisError as error:
             status = int(error.status)
@@ -127,13 +131,6 @@ class Eapi:
             status, body = int(Status.INTERNAL_ERROR), _FAILED
         self.answers[call, status] += 1
         return Answer(body, TEXT)
-
-    async def _authenticate(self, params: Mapping[str, bytes], request: Request) -> Account:
-        """Return whom the credentials name."""
-        username = eapi.decode_text(params.get("username", b""))
-        password = params.get("password", b"")
-        known = self._authenticator.recall(username, password)
-        return known or await self._authenticator.authenticate(username, password, request.client)
 
     async def _submit(self, account: Account, params: Mapping[str, bytes], request: Request) -> bytes:
         """Decode a submission and hand it in."""

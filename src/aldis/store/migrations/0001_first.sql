@@ -3,7 +3,7 @@ CREATE TABLE accounts (
     account_id        INTEGER PRIMARY KEY,
     username          TEXT NOT NULL UNIQUE,
     password_hash     TEXT NOT NULL,
-    credits_milli     BIGINT NOT NULL DEFAULT 0 CHECK (credits_milli >= 0),
+    credits_milli     BIGINT NOT NULL DEFAULT 0 CHECK (credits_milli >= 0 AND typeof(credits_milli) = 'integer'),
     daily_quota       BIGINT,
     quota_day         BIGINT NOT NULL DEFAULT 0,
     quota_used        BIGINT NOT NULL DEFAULT 0,

@@ -155,7 +155,7 @@ WHERE message_id > ?1 AND message_id <= ?2 AND batch_id = ?1 ORDER BY message_id
 SELECT e.message_id, e.event_id, e.at, e.kind, e.status, e.part_no, e.connector, e.upstream_id, e.detail
 FROM batches b JOIN messages m ON m.message_id > b.batch_id AND m.message_id <= b.last_message_id
 AND m.batch_id = b.batch_id JOIN events e ON e.message_id = m.message_id
-WHERE b.batch_id = ? ORDER BY e.message_id, e.event_id;
+WHERE b.batch_id = ? AND m.message_id <= coalesce(?, b.last_message_id) ORDER BY e.message_id, e.event_id;
 
 -- name: count_due
 -- How many messages may be sent now, and since when the oldest waits.
@@ -173,6 +173,10 @@ SELECT count(*), min(due_at) FROM pushes WHERE due_at <= ?;
 -- An account by its name.
 SELECT account_id, username, password_hash, credits_milli, daily_quota, push_url, report_header, show_transient,
 strict_latin1, accept_empty_push, disabled FROM accounts WHERE username = ?;
+
+-- name: owner_of
+-- Who submitted a batch.
+SELECT a.username FROM batches b JOIN accounts a ON a.account_id = b.account_id WHERE b.batch_id = ?;
 
 -- name: list_accounts
 -- All accounts by name.
@@ -199,7 +203,8 @@ INSERT INTO top_ups (account_id, at, amount_milli, note) VALUES (?, ?, ?, ?);
 
 -- name: remember_last_id
 -- Notes the last id that this node made: those of events and pushes are in no index of their own.
-INSERT OR REPLACE INTO facts (fact, value) VALUES ('last_id', ?);
+INSERT INTO facts (fact, value) VALUES ('last_id', ?)
+ON CONFLICT (fact) DO UPDATE SET value = max(value, excluded.value);
 
 -- name: largest_id
 -- The largest id in the tables, or noted.

@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import apsw
+import structlog
 
 from aldis.model.errors import SettingsError
 from aldis.model.status import STATUS
@@ -18,9 +19,12 @@ from aldis.store.sqlite.files import DirectoryLock, check_filesystem, check_sqli
 from aldis.store.sqlite.verbs import SQL
 from aldis.store.sqlite.writer import Writer
 
+log = structlog.get_logger()
+
 LEDGER_FILE = "ledger.sqlite"
 CHECKPOINT_EVERY_S = 1.0
 STATEMENTS = 512
+WAL_ALARM_BYTES = 4 * 1024 * 1024 * 1024
 WAL_LIMIT_BYTES = 128 * 1024 * 1024
 
 
@@ -70,6 +74,8 @@ class SqliteStore:
         self._accounts: dict[str, Account] = {}
         self._context = verbs.Context(connection, on_pushes)
         self.writer = Writer(connection, self._context, asyncio.get_running_loop(), max_waiting)
+        self.wal_bytes = 0
+        """Size of the write-ahead log at the last look."""
         self._stop = threading.Event()
         self._checkpointer = threading.Thread(target=self._checkpoint, name="ledger-checkpoint", daemon=True)
         self._checkpointer.start()
@@ -89,35 +95,40 @@ class SqliteStore:
         try:
             _prepare(connection)
             migrate(connection)
-        except BaseException:
+        except BaseException as error:
             connection.close()
             self._lock.release()
+            if isinstance(error, apsw.Error):
+                raise SettingsError(f"{self._path} can't be opened as a ledger: {error}") from None
             raise
         return connection
 
     def _checkpoint(self) -> None:
         """Move the WAL into the file beside the writer, so that no commit pays for it."""
-        connection = apsw.Connection(str(self._path))
-        _prepare(connection)
+        connection: apsw.Connection | None = None
         wal = self._path.with_name(self._path.name + "-wal")
         while not self._stop.wait(CHECKPOINT_EVERY_S):
             try:
-                size = wal.stat().st_size if wal.exists() else 0
-                big = size > WAL_LIMIT_BYTES
+                if connection is None:
+                    connection = apsw.Connection(str(self._path))
+                    _prepare(connection)
+                self.wal_bytes = wal.stat().st_size if wal.exists() else 0
+                big = self.wal_bytes > WAL_LIMIT_BYTES
                 mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if big else apsw.SQLITE_CHECKPOINT_PASSIVE
                 connection.wal_checkpoint(mode=mode)
-            except apsw.Error:
-                continue  # the WAL stays longer; the writer's own commits tell whether the disk is well
-        connection.close()
+            except (apsw.Error, OSError) as error:
+                log.warning("checkpoint waits: the write-ahead log stays longer", error=str(error))
+        if connection is not None:
+            connection.close()
 
     def _read_one(self, name: str, bindings: tuple[Any, ...] = ()) -> Any:
         """Return the first row or None, with the cursor run to its end: an open one would hold the WAL."""
         rows = self._read(SQL[name], bindings).fetchall()
         return rows[0] if rows else None
 
-    async def admit(self, batches: Sequence[NewBatch]) -> Sequence[Admission]:
+    def admit(self, batches: Sequence[NewBatch]) -> Awaitable[Sequence[Admission]]:
         """Write batches in one transaction (T1)."""
-        return await self.writer.call(verbs.admit, batches, sum(len(b.messages) for b in batches))  # type: ignore[no-any-return]
+        return self.writer.call(verbs.admit, batches, sum([len(batch.messages) for batch in batches]))
 
     async def claim(self, connector: str, parts: int, now: int, leased_until: int) -> Sequence[Due]:
         """Lease due messages (T2)."""
@@ -173,9 +184,14 @@ class SqliteStore:
             reports = [report for report in reports if report.msisdn == msisdn]
         return BatchReport(batch_id, account_id, created_at, originator, source_id, Dca(dca), body, reports)
 
-    async def history(self, batch_id: int) -> Sequence[EventRow]:
-        """Return all events of a batch's messages."""
-        return [EventRow(*row) for row in self._read(SQL["history"], (batch_id,))]
+    async def history(self, batch_id: int, last_message_id: int | None = None) -> Sequence[EventRow]:
+        """Return the events of a batch's messages, up to one of them."""
+        return [EventRow(*row) for row in self._read(SQL["history"], (batch_id, last_message_id))]
+
+    async def owner_of(self, batch_id: int) -> Account | None:
+        """Return the account that submitted a batch."""
+        row = self._read_one("owner_of", (batch_id,))
+        return self.find_account(str(row[0])) if row else None
 
     async def queue_state(self, now: int) -> QueueState:
         """Return how much waits."""
@@ -198,9 +214,9 @@ class SqliteStore:
             account = self._accounts[username] = _account(row)
         return account
 
-    async def put_account(self, account: Account) -> Account:
-        """Create or change an account."""
-        [stored] = await self.writer.call(verbs.put_account, (account,))
+    async def put_account(self, account: Account, opening_milli: int = 0, at: int = 0) -> Account:
+        """Create or change an account; a new one may begin with credits."""
+        [stored] = await self.writer.call(verbs.put_account, (verbs.PutAccount(account, opening_milli, at),))
         self._accounts.clear()
         return stored  # type: ignore[no-any-return]
 
@@ -233,8 +249,11 @@ class SqliteStore:
         return gone  # type: ignore[no-any-return]
 
     def problems(self) -> Sequence[str]:
-        """Return why durability can't be given now."""
-        return self.writer.problems()
+        """Return why durability can't be given now, or soon won't be."""
+        found = self.writer.problems()
+        if self.wal_bytes > WAL_ALARM_BYTES:
+            found.append(f"the write-ahead log has {self.wal_bytes >> 20} MiB: checkpoints don't get through")
+        return found
 
     async def close(self) -> None:
         """Finish the commit under way and close the files."""

@@ -55,7 +55,8 @@ class Context:
         self.cursor = connection.cursor()
         self._on_pushes = on_pushes
         self._pushes: dict[int, Push] = {}
-        self._saved: dict[int, Push] = {}
+        self._saved: tuple[dict[int, Push], int] = {}, 0
+        self.reached: list[int] = []
         self.statuses: Counter[int] = Counter()
         self.parked = int(self.one(SQL["count_parked"]) or 0)
         self._parked_before = self.parked
@@ -63,29 +64,33 @@ class Context:
     def begin(self) -> None:
         """Forget what an earlier transaction caused."""
         self._pushes = {}
+        self.reached = []
         self._parked_before = self.parked
 
     def begin_item(self) -> None:
         """Mark where one job starts."""
-        self._saved = dict(self._pushes)
+        self._saved = dict(self._pushes), len(self.reached)
 
     def rolled_back_item(self) -> None:
         """Take back what one job caused."""
-        self._pushes = self._saved
+        self._pushes, reached = self._saved
+        del self.reached[reached:]
         self.parked = int(self.one(SQL["count_parked"]) or 0)
 
     def rolled_back(self) -> None:
         """Take back what the transaction caused."""
         self.parked = self._parked_before
 
-    def take_effects(self) -> list[Push]:
-        """Return what the committed transaction caused."""
-        return list(self._pushes.values())
+    def take_effects(self) -> tuple[list[Push], list[int]]:
+        """Return what the committed transaction caused: pushes, and statuses that messages reached."""
+        return list(self._pushes.values()), self.reached
 
-    def committed(self, effects: list[Push]) -> None:
+    def committed(self, effects: tuple[list[Push], list[int]]) -> None:
         """Tell, on the loop, that it is on disk."""
-        if effects:
-            self._on_pushes(effects)
+        pushes, reached = effects
+        self.statuses.update(reached)
+        if pushes:
+            self._on_pushes(pushes)
 
     def owe(self, pushes: Iterable[Push]) -> None:
         """Note pushes to go out after the commit; the newest of a message."""
@@ -305,7 +310,7 @@ def _judge_all(context: Context, news: Sequence[News], judge: Judge) -> None:
             before = live.status
             judge(live, one, changes)
             if live.status != before:
-                context.statuses[int(live.status)] += 1
+                context.reached.append(int(live.status))
     _save(context, [live for live in lives.values() if live.touched], changes)
 
 
@@ -527,9 +532,23 @@ def push_results(context: Context, items: list[tuple[PushResult, int]]) -> list[
     return [None] * len(items)
 
 
-def put_account(context: Context, accounts: list[Account]) -> list[Account]:
-    """Create or change accounts."""
-    return [_put_one(context, account) for account in accounts]
+class PutAccount(msgspec.Struct, frozen=True):
+    """An account as it shall be."""
+
+    account: Account
+    opening_milli: int
+    at: int
+
+
+def put_account(context: Context, wishes: list[PutAccount]) -> list[Account]:
+    """Create or change accounts; a new one gets its opening credits at once."""
+    answers = []
+    for wish in wishes:
+        stored = _put_one(context, wish.account)
+        if wish.opening_milli and not wish.account.account_id:
+            top_up(context, [TopUp(stored.account_id, wish.opening_milli, wish.at, "opening credits")])
+        answers.append(stored)
+    return answers
 
 
 def _put_one(context: Context, account: Account) -> Account:
@@ -570,7 +589,7 @@ def top_up(context: Context, items: list[TopUp]) -> list[int]:
         try:
             context.cursor.execute(SQL["refund"], (item.amount_milli, item.account_id))
         except apsw.ConstraintError:
-            raise ValueError("credits can't go below zero") from None
+            raise ValueError("credits can't go below zero, nor above what 64 bits hold") from None
         context.cursor.execute(SQL["insert_top_up"], (item.account_id, item.at, item.amount_milli, item.note))
         answers.append(int(context.one(SQL["credits_of"], (item.account_id,))))
     return answers

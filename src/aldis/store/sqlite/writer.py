@@ -128,7 +128,7 @@ class Writer:
                 weight += backlog[0].weight
                 group.append(backlog.popleft())
             if group:
-                self._commit(group, weight)
+                self._commit_or_break(group, weight)
 
     def _gather(self, backlog: "deque[_Job]", *, wait: bool) -> bool:
         """Take in all that was handed over; True once the end was announced."""
@@ -142,6 +142,16 @@ class Writer:
         except Empty:
             pass
         return False
+
+    def _commit_or_break(self, group: list[_Job], weight: int) -> None:
+        """Commit; whatever surprise there is, the thread lives on and every job has its answer."""
+        try:
+            self._commit(group, weight)
+        except BaseException as error:  # noqa: BLE001 - a dead thread would leave all callers waiting for ever
+            self._broken = self._broken or f"the writer failed: {error!r}; restart aldis"
+            for job in group:
+                job.error = job.error or OurError()
+            self._loop.call_soon_threadsafe(self._resolve, group, None, weight)
 
     def _commit(self, group: list[_Job], weight: int) -> None:
         started = time.perf_counter()
@@ -169,14 +179,14 @@ class Writer:
         self._loop.call_soon_threadsafe(self._resolve, group, effects, weight)
 
     def _refuse(self, group: list[_Job], error: Exception) -> None:
-        log.error("commit failed", problem=self._broken or self._full or str(error), jobs=len(group))
+        for job in group:
+            job.error = error
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         except apsw.Error as rollback_error:
             self._broken = self._broken or f"rollback failed: {rollback_error}"
-        for job in group:
-            job.error = error
+        log.error("commit failed", problem=self._broken or self._full or str(error), jobs=len(group))
 
     def _transact(self, group: list[_Job]) -> Any:
         try:
@@ -243,7 +253,7 @@ class Writer:
 
     def _answer(self, group: list[_Job]) -> None:
         for job in group:
-            if job.future.cancelled():
+            if job.future.done():
                 continue
             if job.error is not None:
                 job.future.set_exception(job.error)

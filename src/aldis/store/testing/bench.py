@@ -39,7 +39,8 @@ class Bench:
         self.ledger = Ledger(self.store, IdMaker(after=await self.store.largest_id()), lambda: self.now)
 
     async def reopen(self) -> None:
-        """Close the store and open it again."""
+        """Stop in good order, and start again."""
+        await self.store.remember_last_id(self.ledger.ids.last)
         await self.store.close()
         await self.open()
 

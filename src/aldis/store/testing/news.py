@@ -104,6 +104,13 @@ class NewsContract:
         assert bench.credits(ada) == 99_000
 
     # SMPP-6
+    async def test_what_may_have_left_is_paid_for(self, bench: Bench) -> None:
+        """A part without an answer counts as taken when another part fails the message."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Unknown("no answer"), Refused(0x45, retryable=False))
+        assert await bench.status(ada, message_id) is Status.FAILED_NETWORK
+        assert bench.credits(ada) == 99_000
+
     async def test_a_late_answer_settles_what_was_unknown(self, bench: Bench) -> None:
         """An id that comes after the time-out makes receipts find their message."""
         ada = await bench.account()
@@ -144,6 +151,14 @@ class NewsContract:
                 [due] = await bench.claim()
                 assert (due.message_id, due.pending) == (message_id, (parts,))
                 await bench.outcome(message_id, (parts, Accepted("b")), attempt=2)
+
+    async def test_what_turns_out_not_to_have_left_is_given_back(self, bench: Bench) -> None:
+        """A late refusal takes back that it may have been sent: if it ends unsent, its price comes back."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Unknown("no answer"))
+        await bench.outcome(message_id, (1, Refused(0x45, retryable=False)))
+        assert await bench.status(ada, message_id) is Status.FAILED_NETWORK
+        assert bench.credits(ada) == 100_000
 
     async def test_what_we_end_ourselves_ends_only_what_has_not_left(self, bench: Bench) -> None:
         """Expiry in the queue is 53 with the price back; what is upstream already waits for its receipt."""
@@ -233,6 +248,8 @@ class ReceiptContract:
         await bench.outcome(message_id, (1, Accepted("early")))
         assert await bench.status(ada, message_id) is Status.DELIVERED
         assert await bench.parked() == 0
+        await bench.reopen()
+        assert await bench.parked() == 0
         assert sorted(event.kind for event in await bench.history(message_id)) == ["receipt", "submit"]
 
     async def test_an_early_receipt_and_its_response_may_share_a_group(self, bench: Bench) -> None:
@@ -302,6 +319,17 @@ class ReceiptContract:
         assert await bench.status(ada, second) is Status.DELIVERED
 
     # REC-11
+    async def test_a_receipt_for_another_number_is_not_for_a_message_that_is_done(self, bench: Bench) -> None:
+        """It is early news of a later message with the same id, and waits for it."""
+        ada = await bench.account()
+        done = await bench.send(ada, Accepted("1"), msisdn=ADA)
+        await bench.receipt("1", "UNDELIV", source=str(ADA))
+        await bench.receipt("1", "DELIVRD", source=str(BEA))
+        assert (await bench.status(ada, done), await bench.parked()) == (Status.FAILED_PHONE, 1)
+        later = await bench.send(ada, Accepted("1"), msisdn=BEA)
+        assert (await bench.status(ada, later), await bench.parked()) == (Status.DELIVERED, 0)
+        assert await bench.status(ada, done) is Status.FAILED_PHONE
+
     async def test_an_id_of_another_day_is_found_by_its_number(self, bench: Bench) -> None:
         """Today's message with the same id does not hide the one of last week."""
         ada = await bench.account()

@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 
 from aldis.connectors.base import Accepted, NotSent, Refused
+from aldis.ledger import Lapsed
 from aldis.model.errors import LedgerUnavailable, NoCredits, QuotaExceeded
 from aldis.model.status import Status
 from aldis.model.types import AccountId, Dca
@@ -44,6 +45,24 @@ class AccountContract:
         assert bench.credits(ada) == 5_000
 
     # PROMISE-5
+    async def test_a_new_account_may_begin_with_credits(self, bench: Bench) -> None:
+        """I5: they come with it or not at all, and once: a later change gives none."""
+        ada = await bench.account("ada", 5_000)
+        new = msgspec.structs.replace(ada, account_id=_NEW, username="eve")
+        eve = await bench.store.put_account(new, opening_milli=3_000, at=NOON)
+        await bench.store.put_account(eve)
+        assert (bench.credits(ada), bench.credits(eve)) == (5_000, 3_000)
+        assert [one.username for one in await bench.store.list_accounts()] == ["ada", "eve"]
+
+    async def test_a_batch_has_an_owner(self, bench: Bench) -> None:
+        """The account that submitted it; none for an id that no batch has."""
+        ada, bob = await bench.account("ada"), await bench.account("bob")
+        for account in (ada, bob):
+            [message_id] = await bench.submit(account)
+            owner = await bench.store.owner_of(bench.batch_of(message_id))
+            assert owner is not None and owner.account_id == account.account_id
+        assert await bench.store.owner_of(message_id) is None
+
     async def test_credits_never_go_below_zero(self, bench: Bench) -> None:
         """I5: what would take more than there is takes nothing."""
         ada = await bench.account("ada", 5_000)
@@ -203,6 +222,10 @@ class AdmitContract:
         await bench.reopen()
         [later] = await bench.submit(ada)
         assert later > last
+        noted = bench.ledger.next_id()
+        for known in (noted, 0):
+            await bench.store.remember_last_id(known)
+            assert await bench.store.largest_id() == noted
 
 
 class ClaimContract:
@@ -307,6 +330,21 @@ class ClaimContract:
         assert statuses == {Status.UPSTREAM_UNACKNOWLEDGED}
         [event] = await bench.history(messages[0])
         assert event.at == NOON
+
+    async def test_a_lease_taken_since_is_not_called_off(self, bench: Bench) -> None:
+        """Between the look for lapsed leases and the writing of it, the message may have got another worker."""
+        ada = await bench.account()
+        [message_id] = await bench.submit(ada)
+        await bench.claim()
+        bench.now += LEASE_MS
+        assert await bench.store.lapsed(bench.now, 10) == [message_id]
+        lapsed = Lapsed(message_id, bench.ledger.next_id(), bench.now, bench.now)
+        await bench.outcome(message_id, (1, NotSent("cut")))
+        assert len(await bench.claim()) == 1
+        await bench.ledger.record([lapsed])
+        assert await bench.status(ada, message_id) is Status.IN_PROGRESS
+        assert (await bench.store.queue_state(bench.now)).leased == 1
+        assert [event.kind for event in await bench.history(message_id)] == ["submit"]
 
     async def test_what_expired_in_the_queue_is_found(self, bench: Bench) -> None:
         """Only queued messages of the connector whose validity is over; not those being sent."""
