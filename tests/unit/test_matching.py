@@ -38,7 +38,8 @@ FIRST_PART_DONE = Candidate(2, 1, ADA, is_final=True)
         ([DONE, OTHER], str(ADA), DONE),
     ],
     ids=[
-        "none", "one", "one, no number", "one, another number", "one, done", "one, done, no number", "one, done, another number", "number decides", "number decides back",
+        "none", "one", "one, no number", "one, another number", "one, done", "one, done, no number",
+        "one, done, another number", "number decides", "number decides back",
         "no number", "a third number", "newest", "newest without number", "waiting before done", "all together",
         "first part", "part that waits", "number before waiting",
     ],

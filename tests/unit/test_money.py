@@ -11,7 +11,7 @@ from aldis.model.money import format_credits, parse_credits
     ("text", "milli"),
     [
         ("0", 0), ("1", 1_000), ("12.5", 12_500), ("0.001", 1), ("-3.25", -3_250), ("+7", 7_000), ("1e3", 1_000_000),
-        (" 2.5 ", 2_500), ("1.5000", 1_500), ("999999999.999", 999_999_999_999), ("1000000000", 10**12), ("-0", 0),
+        (" 2.5 ", 2_500), ("1.5000", 1_500), ("9223372036854775.807", (1 << 63) - 1), ("-9223372036854775.807", 1 - (1 << 63)), ("-0", 0),
     ],
 )  # fmt: skip
 def test_a_number_of_credits_is_read_exactly(text: str, milli: int) -> None:
@@ -33,8 +33,8 @@ def test_a_number_of_credits_is_read_exactly(text: str, milli: int) -> None:
         "1e999999",
         "1e9999999999",
         "9" * 40,
-        "1000000000.001",
-        "-1e10",
+        "9223372036854775.808",
+        "-9223372036854775.808",
     ],
 )
 def test_what_is_no_number_of_credits_is_refused(text: str) -> None:
