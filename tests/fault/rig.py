@@ -181,6 +181,7 @@ class Rig:
         raise RigError(f"the server is not ready after {patience_s:.0f} s: {self.health()}")
 
     def _check_alive(self) -> None:
+        """Raise RigError if the server has ended though nobody here told it to."""
         assert self.server is not None
         code = self.server.poll()
         if code is not None:
@@ -271,6 +272,7 @@ class Rig:
         """Wait until nothing is queued, on its way or due and the network is silent; return the seconds."""
         began = time.monotonic()
         silent_since, size = began, -1
+        self._check_alive()
         while (now := time.monotonic()) - began < patience_s:
             grown = self.path("smsc").stat().st_size + self.path("receiver").stat().st_size
             if grown != size or dump.unfinished(self.data):
@@ -282,6 +284,7 @@ class Rig:
 
     def ask_last(self, batches: Sequence[tuple[str, int]]) -> None:
         """Ask for reports of batches and for every account's credits, and write down the answers."""
+        self._check_alive()
         for account, batch in batches:
             asked = time.monotonic()
             rows = self._ask(REPORT, account, batch_id=batch).split("\n")[2:]

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 LEDGER_FILE = "ledger.sqlite"
 CHECKPOINT_EVERY_S = 1.0
-STATEMENTS = 512
+STATEMENTS = 1024
 WAL_ALARM_BYTES = 4 * 1024 * 1024 * 1024
 WAL_LIMIT_BYTES = 128 * 1024 * 1024
 

@@ -33,7 +33,8 @@ from aldis.store.sqlfile import queries
 SQL = queries("sqlite")
 DAY_MS = 86_400_000
 KEEP_UPSTREAM_IDS_DAYS = 15
-_CHUNKS = (64, 32, 16, 8, 4, 2, 1)
+_CHUNK = 64
+"""Rows in one statement at most; each number of rows is a statement of its own, kept ready."""
 
 
 @cache
@@ -57,6 +58,8 @@ class Context:
         self._pushes: dict[int, Push] = {}
         self._saved: tuple[dict[int, Push], int] = {}, 0
         self.reached: list[int] = []
+        self.purses: dict[int, list[Any]] = {}
+        """Credits, quota, its day and what was used of it, by account, as the open transaction sees them."""
         self.statuses: Counter[int] = Counter()
         self.parked = int(self.one(SQL["count_parked"]) or 0)
         self._parked_before = self.parked
@@ -73,12 +76,14 @@ class Context:
 
     def rolled_back_item(self) -> None:
         """Take back what one job caused."""
+        self.purses.clear()
         self._pushes, reached = self._saved
         del self.reached[reached:]
         self.parked = int(self.one(SQL["count_parked"]) or 0)
 
     def rolled_back(self) -> None:
         """Take back what the transaction caused."""
+        self.purses.clear()
         self.parked = self._parked_before
 
     def take_effects(self) -> tuple[list[Push], list[int]]:
@@ -103,15 +108,14 @@ class Context:
         return rows[0][0] if rows else None
 
     def write(self, name: str, rows: list[tuple[Any, ...]]) -> None:
-        """Run a query over many rows, in chunks: each step hands the GIL around, so steps are what to save."""
+        """Run a query over many rows, in chunks: each statement gives the GIL away and must win it back."""
         if not rows:
             return
         sql, width, start = SQL[name], len(rows[0]), 0
-        for size in _CHUNKS:
-            while len(rows) - start >= size:
-                chunk = rows[start : start + size]
-                self.cursor.execute(_with_rows(sql, width, size), tuple(chain.from_iterable(chunk)))
-                start += size
+        while start < len(rows):
+            chunk = rows[start : start + _CHUNK]
+            self.cursor.execute(_with_rows(sql, width, len(chunk)), tuple(chain.from_iterable(chunk)))
+            start += _CHUNK
 
 
 def admit(context: Context, batches: list[NewBatch]) -> list[Admission]:
@@ -146,13 +150,17 @@ def admit(context: Context, batches: list[NewBatch]) -> list[Admission]:
 
 
 class _Purse:
-    """Credits and quotas of the accounts in a group."""
+    """Credits and quotas of the accounts in a group; the writer, who alone changes them, remembers them."""
 
     def __init__(self, context: Context, account_ids: set[int]) -> None:
         self._context = context
-        rows = context.cursor.execute(SQL["accounts_for_admission"], (carray(sorted(account_ids)),))
-        self._accounts: dict[int, list[Any]] = {row[0]: list(row[1:]) for row in rows}
+        self._accounts = context.purses
         self._touched: set[int] = set()
+        if missing := account_ids - self._accounts.keys():
+            rows: list[Any] = context.cursor.execute(
+                SQL["accounts_for_admission"], (carray(sorted(missing)),)
+            ).fetchall()
+            self._accounts.update({row[0]: list(row[1:]) for row in rows})
 
     def pay(self, batch: NewBatch) -> Verdict:
         account = self._accounts.get(batch.account_id)
@@ -373,6 +381,7 @@ def _save(context: Context, lives: list[Live], changes: Changes) -> None:
     context.write("put_pushes", [_push_row(push) for push in newest.values()])
     context.owe(newest.values())
     for account_id, amount in changes.refunds:
+        context.purses.pop(account_id, None)
         context.cursor.execute(SQL["refund"], (amount, account_id))
 
 
@@ -543,6 +552,7 @@ class PutAccount(msgspec.Struct, frozen=True):
 def put_account(context: Context, wishes: list[PutAccount]) -> list[Account]:
     """Create or change accounts; a new one gets its opening credits at once."""
     answers = []
+    context.purses.clear()
     for wish in wishes:
         stored = _put_one(context, wish.account)
         if wish.opening_milli and not wish.account.account_id:
@@ -586,6 +596,7 @@ def top_up(context: Context, items: list[TopUp]) -> list[int]:
     """Add credits and write down that it was done; answers the new credits."""
     answers = []
     for item in items:
+        context.purses.pop(item.account_id, None)
         try:
             context.cursor.execute(SQL["refund"], (item.amount_milli, item.account_id))
         except apsw.ConstraintError:

@@ -20,6 +20,9 @@ Verb = Callable[["Any", list[Any]], list[Any]]
 
 MAX_GROUP_ITEMS = 20_000
 MAX_GROUP_JOBS = 512
+CROWD = 8
+LINGER_S = 0.0003
+"""After a group of more than a crowd, wait so long for others to join the next: they are on their way."""
 SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 20_000)
 TIME_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
@@ -120,9 +123,13 @@ class Writer:
     def _run(self) -> None:
         closing = False
         backlog: deque[_Job] = deque()
+        group: list[_Job] = []
         while not closing or backlog:
             closing = self._gather(backlog, wait=not backlog and not closing) or closing
-            group: list[_Job] = []
+            if len(group) > CROWD and not closing:
+                time.sleep(LINGER_S)
+                closing = self._gather(backlog, wait=False)
+            group = []
             weight = 0
             while backlog and weight < MAX_GROUP_ITEMS and len(group) < MAX_GROUP_JOBS:
                 weight += backlog[0].weight
