@@ -27,6 +27,7 @@ from aldis.rules.routing import Router
 from aldis.service.admin import Admin, AdminSocket
 from aldis.service.samples import samples_of
 from aldis.service.settings import Settings
+from aldis.store.base import QueueState
 from aldis.store.sqlite import SqliteStore
 from aldis.web.app import build
 from aldis.web.auth import Authenticator
@@ -75,6 +76,8 @@ class Node:
         self._now_ms = now_ms
         self._ready = False
         self._connectors: dict[str, Connector] = {}
+        self._queue = QueueState(0, None, 0, 0, None, 0)
+        """How much waited at the last look."""
 
     def stop(self) -> None:
         """Begin a graceful stop."""
@@ -208,7 +211,7 @@ class Node:
             log.warning("stopped before all was drained: what was under way shows 12 after the next start")
 
     async def _tidy(self) -> None:
-        """Note how far the ids have come; forget upstream ids past their time, some thousand at a time."""
+        """Note how far the ids have come and how much waits; forget upstream ids past their time."""
         noted = 0
         while True:
             try:
@@ -216,6 +219,7 @@ class Node:
                 if last != noted or self.store.problems():
                     await self.store.remember_last_id(last)
                     noted = last
+                self._queue = await self.store.queue_state(self._now_ms())
                 while await self.store.forget_upstream_ids(self._now_ms()):
                     pass
             except OurError as error:
@@ -260,4 +264,5 @@ class Node:
 
     def samples(self) -> Iterator[Sample | Histogram]:
         """Return the numbers for /metrics."""
-        yield from samples_of(self.store, self.dispatch, self.inbound, self.push, self._connectors, self._now_ms())
+        now = self._now_ms()
+        yield from samples_of(self.store, self.dispatch, self.inbound, self.push, self._connectors, self._queue, now)

@@ -7,6 +7,7 @@ from aldis.connectors.base import Connector
 from aldis.dispatch import Dispatch
 from aldis.inbound import Inbound
 from aldis.push.engine import PushEngine
+from aldis.store.base import QueueState
 from aldis.store.sqlite import SqliteStore
 from aldis.store.sqlite.writer import SIZE_BUCKETS, TIME_BUCKETS_S
 from aldis.web.metrics import Histogram, Sample
@@ -20,10 +21,11 @@ def samples_of(
     inbound: Inbound,
     push: PushEngine,
     connectors: Mapping[str, Connector],
+    state: QueueState,
     now: int,
 ) -> Iterator[Sample | Histogram]:
     """Return all numbers but those of the web floor."""
-    yield from _ledger(store, now)
+    yield from _ledger(store, state, now)
     yield _counter("aldis_parts_submitted_total", "Parts handed to connectors.", dispatch.submitted)
     yield _counter("aldis_outcomes_recorded_total", "Outcomes of submissions on disk.", dispatch.recorded)
     yield _gauge("aldis_outcomes_unrecorded", "Outcomes that are not on disk yet.", dispatch.unrecorded)
@@ -33,8 +35,7 @@ def samples_of(
     yield from _pushes(push)
 
 
-def _ledger(store: SqliteStore, now: int) -> Iterator[Sample | Histogram]:
-    state = store.queue_state_now(now)
+def _ledger(store: SqliteStore, state: QueueState, now: int) -> Iterator[Sample | Histogram]:
     writer = store.writer
     yield _gauge("aldis_queue_depth", "Messages that may be sent now and wait.", state.due)
     age = (now - state.oldest_due_at) / 1000 if state.oldest_due_at is not None else 0
@@ -46,6 +47,7 @@ def _ledger(store: SqliteStore, now: int) -> Iterator[Sample | Histogram]:
     yield _gauge("aldis_push_age_seconds", "How long the oldest of them is due.", push_age)
     yield _gauge("aldis_ledger_writable", "1 while durability can be given.", 0 if store.problems() else 1)
     yield _gauge("aldis_commit_waiting", "Items that wait for a commit.", writer.waiting)
+    yield _gauge("aldis_wal_bytes", "Size of the ledger's write-ahead log.", store.wal_bytes)
     yield Histogram("aldis_commit_items", "Items in a commit.", SIZE_BUCKETS, writer.size_counts, writer.items)
     yield Histogram("aldis_commit_seconds", "Time of a commit.", TIME_BUCKETS_S, writer.time_counts, writer.busy_s)
     for status, count in sorted(dict(store.statuses).items()):

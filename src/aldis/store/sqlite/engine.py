@@ -194,15 +194,18 @@ class SqliteStore:
         return self.find_account(str(row[0])) if row else None
 
     async def queue_state(self, now: int) -> QueueState:
-        """Return how much waits."""
-        return self.queue_state_now(now)
+        """Return how much waits; counted in a thread, for a long queue takes its time."""
+        return await asyncio.to_thread(self._count_queue, now)
 
-    def queue_state_now(self, now: int) -> QueueState:
-        """Return how much waits, without a coroutine around it."""
-        due, oldest = self._read_one("count_due", (now,))
-        [leased] = self._read_one("count_leased")
-        pushes, oldest_push = self._read_one("count_pushes", (now,))
-        return QueueState(due, oldest, leased, pushes, oldest_push, self.parked)
+    def _count_queue(self, now: int) -> QueueState:
+        connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            due: Any = connection.execute(SQL["count_due"], (now,)).fetchall()[0]
+            leased: Any = connection.execute(SQL["count_leased"]).fetchall()[0]
+            pushes: Any = connection.execute(SQL["count_pushes"], (now,)).fetchall()[0]
+        finally:
+            connection.close()
+        return QueueState(*due, *leased, *pushes, self.parked)
 
     def find_account(self, username: str) -> Account | None:
         """Return an account by its name; its credits are as of the first look."""
