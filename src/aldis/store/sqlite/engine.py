@@ -205,7 +205,7 @@ class SqliteStore:
             pushes: Any = connection.execute(SQL["count_pushes"], (now,)).fetchall()[0]
         finally:
             connection.close()
-        return QueueState(*due, *leased, *pushes, self.parked)
+        return QueueState(due[0], due[1], leased[0], pushes[0], pushes[1], self.parked)
 
     def find_account(self, username: str) -> Account | None:
         """Return an account by its name; its credits are as of the first look."""
