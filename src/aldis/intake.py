@@ -165,6 +165,8 @@ def _parts_of(submission: Submission) -> int:
 
 
 def _check_originator(originator: str) -> None:
+    if len(originator) <= MAX_ORIGINATOR_CHARS and originator.isprintable():
+        return
     digits = originator[1:] if originator.startswith("+") else originator
     if digits.isascii() and digits.isdigit():
         if len(digits) > MAX_ORIGINATOR_DIGITS:

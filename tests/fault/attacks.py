@@ -124,14 +124,19 @@ def unread(form: bytes, count: int, patience_s: float) -> Attack:
 
 
 async def _watch(port: int, clients: set[int], patience_s: float, seen: Seen) -> None:
-    """Wait until the server holds none of the connections any more: a peer that does not read can't tell."""
+    """Wait until the server holds none of the connections any more: a peer that does not read can't tell.
+
+    A connection that is not accepted yet looks as if it were cut; it counts from when it was held for the first time.
+    """
     began = time.monotonic()
-    while clients and time.monotonic() - began < patience_s:
+    waiting, held = set(clients), set[int]()
+    while (waiting or held) and time.monotonic() - began < patience_s:
         await asyncio.sleep(0.5)
-        held = clients & _held_by_server(port)
-        seen.cut_s += [time.monotonic() - began] * (len(clients) - len(held))
-        clients = held
-    seen.never_cut = len(clients)
+        now = _held_by_server(port)
+        seen.cut_s += [time.monotonic() - began] * len(held - now)
+        held = (held | waiting) & now
+        waiting -= now
+    seen.never_cut = len(waiting) + len(held)
 
 
 def _held_by_server(port: int) -> set[int]:

@@ -27,8 +27,8 @@ SLOW_P99_MS = 100.0
 """While clients are only slow."""
 FLOODS_S = 25.0
 """From the first attack until the floods are over; then only slow clients are left."""
-REPORT_ROWS = 1_200
-UNREAD_COUNT = 50
+REPORT_ROWS, UNREAD_COUNT = 4_000, 15
+"""Answers that are more than the kernel keeps for a client that does not read."""
 _FIRST = 2_000_000
 _SETTLE_S = 3.0
 

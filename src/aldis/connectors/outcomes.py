@@ -162,7 +162,7 @@ _TROUBLES = {
         receipts=(Step("DELIVRD"), _ENROUTE),
     ),
     "0109": Script(
-        shows=Status.FAILED,
+        shows=Status.UNROUTABLE,
         what="refused for good with ESME_RINVDSTADR",
         refusal=CommandStatus.ESME_RINVDSTADR,
     ),

@@ -201,14 +201,20 @@ class Node:
             async with asyncio.timeout(budget):
                 await http.stop(budget / 4)
                 self.dispatch.stop()
-                await self.dispatch.flush()
-                await self.inbound.flush()
+                await self._flush()
                 await asyncio.gather(*(one.drain(budget / 2) for one in self._connectors.values()))
-                await self.dispatch.flush()
-                await self.inbound.flush()
+                await self._flush()
                 await self.push.drain(budget / 4)
         except TimeoutError:
             log.warning("stopped before all was drained: what was under way shows 12 after the next start")
+
+    async def _flush(self) -> None:
+        """Put on disk what was heard, unless the disk has failed: then there is no use in waiting for it."""
+        if self.store.problems():
+            log.error("the ledger can't be written: parts whose outcome is not on disk show 12 after the next start")
+            return
+        await self.dispatch.flush()
+        await self.inbound.flush()
 
     async def _tidy(self) -> None:
         """Note how far the ids have come and how much waits; forget upstream ids past their time."""

@@ -22,6 +22,8 @@ from aldis.web.turn import Lane, Turn
 
 _log = structlog.get_logger(__name__)
 _LOW_WATER: Final = 16 * 1024
+_IN_A_ROW: Final = 16
+"""Requests of one connection that are answered before others get their turn."""
 _CHUNK_MARKS: Final = 8
 """Bytes on the wire for a byte of body, at the worst."""
 
@@ -65,6 +67,8 @@ class LaneProtocol(HttpToolsProtocol):
         """True: whatever comes in is dropped."""
         self._refused = False
         self._in_turn = False
+        self._left_in_row = _IN_A_ROW
+        self._yields = False
         self._unread_since: float | None = None
         self._unread = 0
         self._closing_since: float | None = None
@@ -103,6 +107,7 @@ class LaneProtocol(HttpToolsProtocol):
         if self._deaf:
             return
         self._now = self.loop.time()
+        self._left_in_row = _IN_A_ROW
         self._chunk, self._is_mixed = len(data), False
         try:
             self.parser.feed_data(data)
@@ -187,9 +192,15 @@ class LaneProtocol(HttpToolsProtocol):
             return 414
         if len(self.headers) > limits.max_headers:
             return 431
+        if self._head_bytes + self._chunk > limits.max_head and self._measure_head() > limits.max_head:
+            return 431
         if self._announced > limits.max_body:
             return 413
         return 503 if len(self.pipeline) >= limits.max_pipelined else 0
+
+    def _measure_head(self) -> int:
+        """Return the size of a head that may have come in one piece with what follows it."""
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _is_odd(self) -> bool:
         """Say whether the request has something that only ASGI is to judge."""
@@ -207,10 +218,12 @@ class LaneProtocol(HttpToolsProtocol):
         """Start a turn, or let it wait for those before it or for a client that does not read."""
         pending = self.cycle is not None and not self.cycle.response_complete
         self.cycle = cast("RequestResponseCycle", turn)
-        if pending or self.flow.write_paused:
+        if pending or self.flow.write_paused or not self._left_in_row:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+            self._yield_turn()
         else:
+            self._left_in_row -= 1
             self._active = turn
             turn.start()
 
@@ -283,16 +296,29 @@ class LaneProtocol(HttpToolsProtocol):
         if self._in_turn:
             return
         self._in_turn = True
-        while self.pipeline and not self.transport.is_closing() and not self.flow.write_paused:
+        while self.pipeline and self._left_in_row and not self.transport.is_closing() and not self.flow.write_paused:
+            self._left_in_row -= 1
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
             if not cycle.response_complete:
                 break
         self._in_turn = False
+        self._yield_turn()
         if not self.pipeline and not self._deaf and not self.flow.write_paused and not self.transport.is_closing():
             self.flow.resume_reading()
             if self._phase is _Phase.REST and self.cycle.response_complete:
                 self._rest()
+
+    def _yield_turn(self) -> None:
+        """Let other connections go on before this one's next requests, if it has had its share."""
+        if self.pipeline and not self._left_in_row and not self._yields:
+            self._yields = True
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._yields, self._left_in_row = False, _IN_A_ROW
+        if self._active is None or self._active.response_complete:
+            self._take_turns()
 
     def _rest(self) -> None:
         """Wait for the next request."""

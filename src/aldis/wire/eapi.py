@@ -197,12 +197,15 @@ def parse_submission(params: Mapping[str, bytes], dca: Dca, body: bytes, now_ms:
     for name, raw in params.items():
         if (reader := _READERS.get(name)) is not None and raw and not raw.isspace():
             options[name] = reader(name, raw)
+    msisdns = parse_recipients(params)
     option = options.get
     originator = option("sender", "")
+    if len(options) == bool(originator):  # nothing but perhaps a sender: most submissions
+        return Submission(msisdns=msisdns, body=body, dca=dca, originator=originator)
     if originator and option("repliable"):
         raise InvalidField("invalid repliable: not together with sender")
     return Submission(
-        msisdns=parse_recipients(params),
+        msisdns=msisdns,
         body=body,
         dca=dca,
         originator=originator,
