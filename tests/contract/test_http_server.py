@@ -142,6 +142,12 @@ async def test_endless_headers_are_refused_without_waiting_for_their_end():
             assert answer.startswith(b"HTTP/1.1 431 ")
 
 
+async def test_a_head_over_the_limit_is_refused_though_it_came_in_one_piece():
+    protocol, wire = connect(Site(), max_head=10_000)
+    protocol.data_received(get("/now", "X: " + "x" * 11_000))
+    assert wire.sent.startswith(b"HTTP/1.1 431 ")
+
+
 async def test_endless_chunks_are_refused_while_they_come():
     one = b"1\r\nx\r\n"
     async with serving(Site(), max_body=1000) as (_, port):
