@@ -25,7 +25,8 @@ from aldis.model.ids import IdMaker
 from aldis.model.status import Status
 from aldis.store.base import EventRow, NewBatch, UpstreamId
 from aldis.store.sqlite import SqliteStore
-from aldis.store.sqlite.verbs import Context, _event_row, _upstream_row
+from aldis.store.sqlite.context import Context
+from aldis.store.sqlite.verbs import _event_row, _upstream_row
 
 RECIPIENTS = 100
 CONNECTOR = "upstream"

@@ -15,8 +15,8 @@ from aldis.model.types import Account, AccountId, BatchReport, Dca, Push, PushRe
 from aldis.store.base import Admission, AsNews, Due, EventRow, Judge, NewBatch, News, Parked, QueueState
 from aldis.store.migrate import migrate
 from aldis.store.sqlite import verbs
+from aldis.store.sqlite.context import SQL, Context
 from aldis.store.sqlite.files import DirectoryLock, check_filesystem, check_sqlite
-from aldis.store.sqlite.verbs import SQL
 from aldis.store.sqlite.writer import Writer
 
 log = structlog.get_logger()
@@ -72,7 +72,7 @@ class SqliteStore:
         self._reader.pragma("cache_size", -16_384)
         self._read = self._reader.cursor().execute
         self._accounts: dict[str, Account] = {}
-        self._context = verbs.Context(connection, on_pushes)
+        self._context = Context(connection, on_pushes)
         self.writer = Writer(connection, self._context, asyncio.get_running_loop(), max_waiting)
         self.wal_bytes = 0
         """Size of the write-ahead log at the last look."""

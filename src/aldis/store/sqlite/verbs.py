@@ -1,9 +1,6 @@
 """What happens inside a write transaction: each verb over all items of a group, in as few statements as it takes."""
 
-from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from itertools import chain, groupby
 from typing import Any
 
@@ -28,94 +25,10 @@ from aldis.store.base import (
     UpstreamId,
     Verdict,
 )
-from aldis.store.sqlfile import queries
+from aldis.store.sqlite.context import SQL, Context, carray
 
-SQL = queries("sqlite")
 DAY_MS = 86_400_000
 KEEP_UPSTREAM_IDS_DAYS = 15
-_CHUNK = 64
-"""Rows in one statement at most; each number of rows is a statement of its own, kept ready."""
-
-
-@cache
-def _with_rows(sql: str, width: int, count: int) -> str:
-    row = f"({','.join('?' * width)})"
-    return sql.replace("{rows}", ",".join([row] * count))
-
-
-def carray(values: list[Any]) -> Any:
-    """Make an SQL array of a list that is not empty, all integers or all text."""
-    return apsw.carray(array("q", values) if isinstance(values[0], int) else tuple(values))
-
-
-class Context:
-    """The write connection, and what a transaction will have caused once it is committed."""
-
-    def __init__(self, connection: apsw.Connection, on_pushes: Callable[[list[Push]], None]) -> None:
-        self.connection = connection
-        self.cursor = connection.cursor()
-        self._on_pushes = on_pushes
-        self._pushes: dict[int, Push] = {}
-        self._saved: tuple[dict[int, Push], int] = {}, 0
-        self.reached: list[int] = []
-        self.purses: dict[int, list[Any]] = {}
-        """Credits, quota, its day and what was used of it, by account, as the open transaction sees them."""
-        self.statuses: Counter[int] = Counter()
-        self.parked = int(self.one(SQL["count_parked"]) or 0)
-        self._parked_before = self.parked
-
-    def begin(self) -> None:
-        """Forget what an earlier transaction caused."""
-        self._pushes = {}
-        self.reached = []
-        self._parked_before = self.parked
-
-    def begin_item(self) -> None:
-        """Mark where one job starts."""
-        self._saved = dict(self._pushes), len(self.reached)
-
-    def rolled_back_item(self) -> None:
-        """Take back what one job caused."""
-        self.purses.clear()
-        self._pushes, reached = self._saved
-        del self.reached[reached:]
-        self.parked = int(self.one(SQL["count_parked"]) or 0)
-
-    def rolled_back(self) -> None:
-        """Take back what the transaction caused."""
-        self.purses.clear()
-        self.parked = self._parked_before
-
-    def take_effects(self) -> tuple[list[Push], list[int]]:
-        """Return what the committed transaction caused: pushes, and statuses that messages reached."""
-        return list(self._pushes.values()), self.reached
-
-    def committed(self, effects: tuple[list[Push], list[int]]) -> None:
-        """Tell, on the loop, that it is on disk."""
-        pushes, reached = effects
-        self.statuses.update(reached)
-        if pushes:
-            self._on_pushes(pushes)
-
-    def owe(self, pushes: Iterable[Push]) -> None:
-        """Note pushes to go out after the commit; the newest of a message."""
-        for push in pushes:
-            self._pushes[push.message_id] = push
-
-    def one(self, sql: str, bindings: Sequence[Any] = ()) -> Any:
-        """Return the first column of the first row, or None."""
-        rows: list[Any] = self.cursor.execute(sql, bindings).fetchall()  # to the end: an open cursor holds the WAL
-        return rows[0][0] if rows else None
-
-    def write(self, name: str, rows: list[tuple[Any, ...]]) -> None:
-        """Run a query over many rows, in chunks: each statement gives the GIL away and must win it back."""
-        if not rows:
-            return
-        sql, width, start = SQL[name], len(rows[0]), 0
-        while start < len(rows):
-            chunk = rows[start : start + _CHUNK]
-            self.cursor.execute(_with_rows(sql, width, len(chunk)), tuple(chain.from_iterable(chunk)))
-            start += _CHUNK
 
 
 def admit(context: Context, batches: list[NewBatch]) -> list[Admission]:
