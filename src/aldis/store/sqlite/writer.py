@@ -21,7 +21,7 @@ Verb = Callable[["Any", list[Any]], list[Any]]
 MAX_GROUP_ITEMS = 20_000
 MAX_GROUP_JOBS = 512
 CROWD = 8
-LINGER_S = 0.0003
+LINGER_S = 0.0001
 """After a group of more than a crowd, wait so long for others to join the next: they are on their way."""
 SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 20_000)
 TIME_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
