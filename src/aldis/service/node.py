@@ -115,7 +115,9 @@ class Node:
             bound = bind_socket(settings.http_host, settings.http_port)
         except OSError as error:
             where = f"{settings.http_host}:{settings.http_port}"
-            raise SettingsError(f"can't listen on {where} ({error.strerror}); set http.listen to another") from None
+            raise SettingsError(
+                f"can't listen on {where} ({error.strerror}); set http.listen, or ALDIS_HTTP_LISTEN, to another"
+            ) from None
         self.address = bound.getsockname()[:2]
         return bound
 
