@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -48,21 +48,10 @@ class Dispatch:
         self,
         ledger: Ledger,
         connectors: Mapping[str, Connector],
-        expired: Callable[[str, int, int], Sequence[int]],
-        queued: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """Take the ledger and the connectors by name.
-
-        Args:
-            ledger: Where messages are claimed and news goes.
-            connectors: By name.
-            expired: `(connector, now, limit)` -> ids of queued messages whose validity is over.
-            queued: -> names of connectors that messages wait for, those that are no longer configured too.
-        """
+        """Take the ledger, where messages are claimed and news goes, and the connectors by name."""
         self._ledger = ledger
         self._connectors = connectors
-        self._expired = expired
-        self._queued = queued
         self._held: dict[str, deque[OutboundPart]] = {name: deque() for name in connectors}
         self._wakes = {name: asyncio.Event() for name in connectors}
         self._open: dict[int, _Open] = {}
@@ -124,7 +113,16 @@ class Dispatch:
             if part.valid_until is not None and retry_at >= part.valid_until:
                 retry_at = None
         self._news.append(
-            Submitted(part.message_id, self._ledger.next_id(now), now, part.attempt, connector, outcomes, retry_at)
+            Submitted(
+                part.account_id,
+                part.message_id,
+                self._ledger.next_id(now),
+                now,
+                part.attempt,
+                connector,
+                outcomes,
+                retry_at,
+            )
         )
 
     async def run(self) -> None:
@@ -217,6 +215,7 @@ class Dispatch:
         coding = data_coding(due.dca, due.msg_class)
         return [
             OutboundPart(
+                account_id=due.account_id,
                 message_id=due.message_id,
                 part_no=part_no,
                 parts=due.parts,
@@ -242,7 +241,8 @@ class Dispatch:
         return segments
 
     def _end(self, due: Due, now: int, status: Status, detail: str) -> None:
-        self._news.append(Ended(due.message_id, self._ledger.next_id(now), now, status, detail))
+        news_id = self._ledger.next_id(now)
+        self._news.append(Ended(due.account_id, due.message_id, news_id, now, status, detail, due.attempt))
         self._news_wake.set()
 
     async def _record_loop(self) -> None:
@@ -294,12 +294,6 @@ class Dispatch:
 
     async def sweep(self) -> None:
         """Call off leases of dead workers; end queued messages whose validity is over, also where no link is up."""
-        now = self._ledger.now_ms()
-        await self._ledger.recover(now)
-        for name in {*self._connectors, *self._queued()}:
-            ids = self._expired(name, now, MAX_GROUP)
-            news_ids = self._ledger.ids.take(len(ids), now)
-            detail = "validity ended before it could be sent"
-            await self._ledger.record(
-                [Ended(m, n, now, Status.EXPIRED, detail) for m, n in zip(ids, news_ids, strict=True)]
-            )
+        await self._ledger.recover(self._ledger.now_ms())
+        for name in {*self._connectors, *await self._ledger.store.queued_connectors()}:
+            await self._ledger.expire(name, MAX_GROUP)

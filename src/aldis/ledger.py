@@ -12,6 +12,7 @@ from aldis.model.errors import LedgerUnavailable, NoCredits, QuotaExceeded
 from aldis.model.ids import IdMaker
 from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, BatchReport, Push, PushResult
+from aldis.rules.matching import Candidate
 from aldis.store.base import Changes, Due, EventRow, Live, NewBatch, Parked, Store, UpstreamId, Verdict
 from aldis.store.base import News as StoreNews
 
@@ -24,6 +25,7 @@ _NOT_TAKEN_YET = (Status.IN_PROGRESS, Status.RETRY_QUEUED)
 class Submitted(msgspec.Struct, frozen=True, gc=False):
     """What came of handing a message's parts to a connector."""
 
+    account_id: int
     message_id: int
     news_id: int
     at: int
@@ -43,6 +45,7 @@ class Submitted(msgspec.Struct, frozen=True, gc=False):
 class Received(msgspec.Struct, frozen=True, gc=False):
     """A receipt for a part."""
 
+    account_id: int
     message_id: int
     news_id: int
     at: int
@@ -58,22 +61,26 @@ class Received(msgspec.Struct, frozen=True, gc=False):
 class Lapsed(msgspec.Struct, frozen=True, gc=False):
     """A message was claimed, and its worker is gone without a word: its parts may have left."""
 
+    account_id: int
     message_id: int
     news_id: int
     at: int
-    ended_by: int
-    """A lease that ends later is another worker's, and stays."""
+    attempt: int
+    """The claim that is called off; a later one is another worker's, and stays."""
     upstream_keys: tuple[tuple[str, str], ...] = ()
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
     """We end a message ourselves: its validity is over, it can't be sent, or it was cancelled."""
 
+    account_id: int
     message_id: int
     news_id: int
     at: int
     status: Status
     detail: str
+    attempt: int = 0
+    """The claim of the worker that says so; 0: nobody's, and a message that is being sent is left alone."""
     upstream_keys: tuple[tuple[str, str], ...] = ()
 
 
@@ -135,18 +142,36 @@ class Ledger:
         await self.store.receive(parked, self.judge, self._receipt_news)
 
     async def recover(self, ended_by: int) -> int:
-        """Call off the leases that end by a time; returns how many messages had one.
+        """Call off the leases that end by a time, and dead workers'; returns how many messages had one.
 
         Args:
             ended_by: Epoch ms; far ahead calls off every lease.
         """
         total = 0
-        while ids := await self.store.lapsed(ended_by, 5_000):
+        while leases := await self.store.lapsed(ended_by, 5_000):
             now = self.now_ms()
-            news_ids = self.ids.take(len(ids), now)
-            await self.record([Lapsed(m, n, now, ended_by) for m, n in zip(ids, news_ids, strict=True)])
-            total += len(ids)
+            news_ids = self.ids.take(len(leases), now)
+            await self.record(
+                [
+                    Lapsed(one.account_id, one.message_id, news_id, now, one.attempt)
+                    for one, news_id in zip(leases, news_ids, strict=True)
+                ]
+            )
+            total += len(leases)
         return total
+
+    async def expire(self, connector: str, limit: int) -> int:
+        """End queued messages of a connector whose validity is over; returns how many there were."""
+        now = self.now_ms()
+        keys = await self.store.expired(connector, now, limit)
+        detail = "validity ended before it could be sent"
+        await self.record(
+            [
+                Ended(key.account_id, key.message_id, news_id, now, Status.EXPIRED, detail)
+                for key, news_id in zip(keys, self.ids.take(len(keys), now), strict=True)
+            ]
+        )
+        return len(keys)
 
     async def due_pushes(self, now: int, limit: int) -> Sequence[Push]:
         """Return pushes that may be tried, oldest first."""
@@ -160,20 +185,25 @@ class Ledger:
         """Return a batch of an account, or None for another's as for an unknown one."""
         return await self.store.find_report(account_id, batch_id, msisdn)
 
-    def find_account(self, username: str) -> Account | None:
+    def recall_account(self, username: str) -> Account | None:
+        """Return an account by its name from memory, at once; None says nothing."""
+        return self.store.recall_account(username)
+
+    async def find_account(self, username: str) -> Account | None:
         """Return an account by its name."""
-        return self.store.find_account(username)
+        return await self.store.find_account(username)
 
-    def credits_of(self, account_id: int) -> int:
+    async def credits_of(self, account_id: int) -> int:
         """Return an account's milli-credits."""
-        return self.store.credits_of(account_id)
+        return await self.store.credits_of(account_id)
 
-    def _receipt_news(self, message_id: int, part_no: int, receipt: Parked) -> Received:
+    def _receipt_news(self, part: Candidate, receipt: Parked) -> Received:
         return Received(
-            message_id,
+            part.account_id,
+            part.message_id,
             receipt.inbox_id,
             receipt.received_at,
-            part_no,
+            part.part_no,
             receipt.connector,
             receipt.upstream_id,
             receipt.state,
@@ -188,13 +218,18 @@ class Ledger:
         if isinstance(news, Received):
             self._hear_receipt(live, news)
         elif isinstance(news, Submitted):
+            if news.attempt <= live.fenced:
+                _hear_zombie(live, news, changes)
+                return
             _hear_outcomes(live, news, changes)
             retry_at = news.retry_at
         elif isinstance(news, Lapsed):
-            if live.leased_until is None or live.leased_until > news.ended_by:
+            if live.leased_until is None or live.attempts != news.attempt:
                 return
             _call_off(live)
         elif isinstance(news, Ended):
+            if live.leased_until is not None and live.attempts != news.attempt:
+                return
             _advance_pending(live, Standing(news.status))
         else:
             raise TypeError(f"no news: {news!r}")
@@ -231,10 +266,7 @@ def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:
         if isinstance(outcome, Accepted):
             heard = _TAKEN
             live.sent = True
-            if outcome.upstream_id:
-                changes.upstream_ids.append(
-                    UpstreamId(news.connector, outcome.upstream_id, live.message_id, part_no, news.attempt, news.at)
-                )
+            _learn_id(live, news, part_no, outcome, changes)
         elif isinstance(outcome, Unknown):
             heard = _UNKNOWN
             live.sent = True
@@ -249,8 +281,29 @@ def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:
         live.standings[part_no] = lifecycle.advance(before, heard)
 
 
+def _learn_id(live: Live, news: Submitted, part_no: int, outcome: Accepted, changes: Changes) -> None:
+    if outcome.upstream_id:
+        changes.upstream_ids.append(
+            UpstreamId(
+                news.connector, outcome.upstream_id, live.account_id, live.message_id, part_no, news.attempt, news.at
+            )
+        )
+
+
+def _hear_zombie(live: Live, news: Submitted, changes: Changes) -> None:
+    """Take from a worker whose claim was called off only the upstream's ids: its receipts still speak for themselves.
+
+    Were more of it believed, a late refusal could bring back, or give back the price of, what another has settled.
+    """
+    for part_no, outcome in news.outcomes:
+        if isinstance(outcome, Accepted):
+            _learn_id(live, news, part_no, outcome, changes)
+    changes.events.append(_event(live, news))
+
+
 def _call_off(live: Live) -> None:
     live.leased_until = None
+    live.fenced = live.attempts
     live.sent = True
     _advance_pending(live, _UNKNOWN)
 
@@ -297,23 +350,24 @@ def _push(live: Live, push_id: int, at: int) -> Push:
 
 
 def _event(live: Live, news: News) -> EventRow:
+    part_no, connector, upstream_id = 0, "", ""
     if isinstance(news, Received):
-        detail = news.text or f"{news.state} {news.error}".strip()
-        return EventRow(
-            live.message_id, news.news_id, news.at, "receipt", live.status, news.part_no, news.connector,
-            news.upstream_id, detail,
-        )  # fmt: skip
-    if isinstance(news, Submitted):
+        kind, detail = "receipt", news.text or f"{news.state} {news.error}".strip()
+        part_no, connector, upstream_id = news.part_no, news.connector, news.upstream_id
+    elif isinstance(news, Submitted):
+        kind = "submit" if news.attempt > live.fenced else "late word"
         part_no, outcome = news.outcomes[0]
+        connector = news.connector
         upstream_id = outcome.upstream_id if isinstance(outcome, Accepted) else ""
         detail = "; ".join(_words(p, o) for p, o in news.outcomes) if len(news.outcomes) > 1 else _say(outcome)
-        return EventRow(
-            live.message_id, news.news_id, news.at, "submit", live.status, part_no, news.connector, upstream_id, detail
-        )
-    if isinstance(news, Lapsed):
-        detail = "claimed, then no word of it: it may have been sent"
-        return EventRow(live.message_id, news.news_id, news.at, "lapsed", live.status, 0, "", "", detail)
-    return EventRow(live.message_id, news.news_id, news.at, "ended", live.status, 0, "", "", news.detail)
+    elif isinstance(news, Lapsed):
+        kind, detail = "lapsed", "claimed, then no word of it: it may have been sent"
+    else:
+        kind, detail = "ended", news.detail
+    return EventRow(
+        live.account_id, live.message_id, news.news_id, news.at, kind, live.status, part_no, connector, upstream_id,
+        detail,
+    )  # fmt: skip
 
 
 def _words(part_no: int, outcome: Outcome) -> str:

@@ -24,9 +24,9 @@ from aldis.ledger import Ledger
 from aldis.model.ids import IdMaker
 from aldis.model.status import Status
 from aldis.store.base import EventRow, NewBatch, UpstreamId
+from aldis.store.rows import event_row, upstream_row
 from aldis.store.sqlite import SqliteStore
 from aldis.store.sqlite.context import Context
-from aldis.store.sqlite.verbs import _event_row, _upstream_row
 
 RECIPIENTS = 100
 CONNECTOR = "upstream"
@@ -92,8 +92,19 @@ class Filler:
         for row in batch.messages:
             message_id, msisdn = row[0], row[3]
             name = upstream_id(_index(msisdn))
-            event = EventRow(message_id, message_id, batch.created_at, "submit", row[4], 1, CONNECTOR, name, "accepted")
-            yield event, UpstreamId(CONNECTOR, name, message_id, 1, 1, batch.created_at)
+            event = EventRow(
+                batch.account_id,
+                message_id,
+                message_id,
+                batch.created_at,
+                "submit",
+                row[4],
+                1,
+                CONNECTOR,
+                name,
+                "accepted",
+            )
+            yield event, UpstreamId(CONNECTOR, name, batch.account_id, message_id, 1, 1, batch.created_at)
 
 
 def _index(msisdn: int) -> int:
@@ -103,13 +114,13 @@ def _index(msisdn: int) -> int:
 
 
 def _write_sent(context: Context, rows: list[tuple[EventRow, UpstreamId]]) -> list[None]:
-    context.write("insert_events", [_event_row(event) for event, _ in rows])
-    context.write("insert_upstream_ids", [_upstream_row(one) for _, one in rows])
+    context.write("insert_events", [event_row(event)[1:] for event, _ in rows])
+    context.write("insert_upstream_ids", [upstream_row(one)[1:] for _, one in rows])
     return [None] * len(rows)
 
 
 async def _fill(job: dict[str, Any], store: SqliteStore) -> dict[str, Any]:
-    account = store.find_account(USERNAME)
+    account = store.recall_account(USERNAME)
     if account is None:
         return {"failed": f"no account is named {USERNAME}"}
     filler, started_at = Filler(account.account_id, job["messages"]), time.monotonic()

@@ -33,6 +33,7 @@ def _now_ms() -> int:
 
 def _part(message_id: int, msisdn: int) -> OutboundPart:
     return OutboundPart(
+        account_id=1,
         message_id=message_id,
         part_no=1,
         parts=1,

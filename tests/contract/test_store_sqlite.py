@@ -20,7 +20,9 @@ from aldis.model.errors import LedgerUnavailable, Overloaded, SettingsError
 from aldis.model.status import Status
 from aldis.model.types import Push
 from aldis.store import migrate as migrations
+from aldis.store.migrate import Migration
 from aldis.store.sqlite import SqliteStore, files
+from aldis.store.sqlite.migrate import migrate
 from aldis.store.testing import Bench, OpenStore, StoreContract
 from aldis.store.testing.bench import NOON
 
@@ -80,7 +82,7 @@ async def test_a_second_owner_of_the_directory_is_refused_and_the_first_unharmed
         SqliteStore(tmp_path / "data", lambda _: None)
     await bench.submit(ada)
     await bench.reopen()
-    assert bench.credits(ada) == 99_000
+    assert await bench.credits(ada) == 99_000
 
 
 async def test_a_second_process_is_told_who_has_the_directory(bench: Bench, tmp_path: Path) -> None:
@@ -168,9 +170,9 @@ async def test_what_is_acknowledged_is_in_the_files_without_a_close(bench: Bench
 async def test_no_look_up_keeps_the_wal_from_being_reset(bench: Bench, store: SqliteStore, tmp_path: Path) -> None:
     ada = await bench.account()
     message_id = await bench.send(ada, Accepted("a1"))
-    store.find_account("ada")
-    store.find_account("nobody")
-    bench.credits(ada)
+    store.recall_account("ada")
+    store.recall_account("nobody")
+    await bench.credits(ada)
     await store.largest_id()
     await bench.report(ada, bench.batch_of(message_id))
     await store.queue_state(NOON)
@@ -188,13 +190,13 @@ async def test_no_look_up_keeps_the_wal_from_being_reset(bench: Bench, store: Sq
 
 
 async def test_migrations_run_once(bench: Bench, store: SqliteStore) -> None:
-    numbers = [number for number, _, _ in migrations.available()]
+    numbers = [one.number for one in migrations.available("sqlite")]
     assert numbers == list(range(1, len(numbers) + 1))
     assert await on_writer(store, lambda c: [row[0] for row in c.execute("SELECT number FROM migrations")]) == numbers
     await bench.reopen()
     connection = apsw.Connection(":memory:")
-    assert migrations.migrate(connection) == len(numbers)
-    assert migrations.migrate(connection) == 0
+    assert migrate(connection) == len(numbers)
+    assert migrate(connection) == 0
 
 
 @pytest.mark.parametrize(
@@ -218,34 +220,34 @@ async def test_a_ledger_of_another_program_is_refused_and_left_alone(
         with pytest.raises(SettingsError, match=complaint):
             SqliteStore(tmp_path, lambda _: None)
     connection.execute("DELETE FROM migrations WHERE number = 9999")
-    sql = migrations.available()[0][2]
-    connection.execute("UPDATE migrations SET checksum = ? WHERE number = 1", (migrations.checksum(sql),))
+    checksum = migrations.available("sqlite")[0].checksum
+    connection.execute("UPDATE migrations SET checksum = ? WHERE number = 1", (checksum,))
     connection.close()
     await bench.open()
-    assert bench.store.find_account("ada") is not None
+    assert await bench.store.find_account("ada") is not None
     await bench.store.close()
 
 
 async def test_a_migration_that_fails_leaves_no_half_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    good = migrations.available()
-    bad = [*good, (len(good) + 1, "9998_bad", "CREATE TABLE half (a); INSERT INTO nowhere VALUES (1);")]
-    monkeypatch.setattr(migrations, "available", lambda: bad)
+    good = migrations.available("sqlite")
+    bad = [*good, Migration(len(good) + 1, "9998_bad", "CREATE TABLE half (a); INSERT INTO nowhere VALUES (1);")]
+    monkeypatch.setattr(migrations, "available", lambda engine: bad)
     connection = apsw.Connection(":memory:")
     with pytest.raises(apsw.SQLError):
-        migrations.migrate(connection)
+        migrate(connection)
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
     assert "half" not in tables and "messages" in tables
-    monkeypatch.setattr(migrations, "available", lambda: good)
-    assert migrations.migrate(connection) == 0
+    monkeypatch.setattr(migrations, "available", lambda engine: good)
+    assert migrate(connection) == 0
 
 
 def test_the_schema_on_file_is_the_sum_of_the_migrations() -> None:
     connection = apsw.Connection(":memory:")
-    migrations.migrate(connection)
+    migrate(connection)
     statements = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type DESC, name")
     summed = "\n\n".join(f"{row[0]};" for row in statements)
-    on_file = (package_files("aldis.store") / "sql" / "schema.sql").read_text(encoding="utf-8")
-    assert on_file.split("\n\n", 1)[1].strip() == summed, "write the left side of this into store/sql/schema.sql"
+    on_file = (package_files("aldis.store") / "sql" / "sqlite_schema.sql").read_text(encoding="utf-8")
+    assert on_file.split("\n\n", 1)[1].strip() == summed, "write the left side of this into store/sql/sqlite_schema.sql"
 
 
 # When the disk fails
@@ -285,7 +287,7 @@ async def test_a_full_disk_refuses_and_recovers(bench: Bench, store: SqliteStore
     assert await bench.status(ada, sent) is Status.DELIVERED
     for batch_id in taken:
         assert (await bench.report(ada, batch_id)).body == BIG_BODY
-    assert bench.credits(ada) == 100_000 - 1_000 * (len(taken) + 1)
+    assert await bench.credits(ada) == 100_000 - 1_000 * (len(taken) + 1)
     assert not unbalanced(tmp_path / "data")
 
 
@@ -329,11 +331,11 @@ async def test_a_write_that_fails_stops_all_writing_until_a_restart(tmp_path: Pa
     assert "the disk failed" in told["problems"][0]
     bench = Bench(opener(tmp_path))
     await bench.open()
-    ada = bench.store.find_account("ada")
+    ada = await bench.store.find_account("ada")
     assert ada is not None
     for batch_id in told["taken"]:
         assert len((await bench.report(ada, batch_id)).reports) == 10
-    assert bench.credits(ada) == 10_000_000 - 10 * len(told["taken"])
+    assert await bench.credits(ada) == 10_000_000 - 10 * len(told["taken"])
     await bench.store.close()
     assert not unbalanced(tmp_path)
 
@@ -386,7 +388,7 @@ async def test_a_killed_process_has_lost_nothing_that_it_acknowledged(tmp_path: 
 
     bench = Bench(opener(tmp_path))
     await bench.open()
-    ada = bench.store.find_account("ada")
+    ada = await bench.store.find_account("ada")
     assert ada is not None
     for batch_id in taken:
         [one] = (await bench.report(ada, batch_id)).reports
@@ -412,7 +414,7 @@ async def test_a_ledger_that_another_program_holds_refuses_for_now(
     other.execute("ROLLBACK")
     other.close()
     await bench.submit(ada)
-    assert bench.credits(ada) == 99_000
+    assert await bench.credits(ada) == 99_000
     assert not store.problems()
 
 
@@ -425,7 +427,7 @@ async def test_what_waits_is_bounded(tmp_path: Path) -> None:
     taken = [end for end in ends if isinstance(end, int)]
     assert 5 <= len(taken) < 40
     assert {type(end) for end in ends} == {int, Overloaded}
-    assert bench.credits(ada) == 1_000_000 - 10_000 * len(taken)
+    assert await bench.credits(ada) == 1_000_000 - 10_000 * len(taken)
     large = bench.batch(ada, [4915100000001] * 100)
     assert await bench.ledger.admit(large) == large.batch_id, "alone, a batch may be larger than the bound"
     await bench.store.close()
@@ -449,7 +451,7 @@ async def test_calls_that_wait_together_share_a_commit(bench: Bench, store: Sqli
     before = store.writer.groups
     await asyncio.gather(*(bench.submit(ada) for _ in range(400)))
     assert store.writer.groups - before <= 40
-    assert bench.credits(ada) == 600_000
+    assert await bench.credits(ada) == 600_000
 
 
 async def test_an_acknowledgement_does_not_depend_on_who_hears_of_pushes(tmp_path: Path) -> None:
@@ -482,4 +484,4 @@ async def test_a_bug_in_one_call_is_heard_of_by_that_call_alone(bench: Bench, st
     )
     assert isinstance(ends[1], ZeroDivisionError)
     assert not isinstance(ends[0], BaseException) and not isinstance(ends[2], BaseException)
-    assert bench.credits(ada) == 98_000
+    assert await bench.credits(ada) == 98_000

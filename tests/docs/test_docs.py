@@ -23,7 +23,7 @@ from aldis.connectors.simulator import SimulatorRates, SimulatorSettings, SmscSe
 from aldis.connectors.smpp import SmppSettings
 from aldis.model.status import Status
 from aldis.service.settings import CONNECTOR_SETTINGS, ROUTE_SETTINGS, SETTINGS, load
-from aldis.store.migrate import migrate
+from aldis.store.sqlite.migrate import migrate
 from aldis.wire.eapi import _READERS, OPTIONAL_FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]

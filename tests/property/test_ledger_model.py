@@ -19,7 +19,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from aldis import lifecycle
 from aldis.connectors.base import Accepted, NotSent, Outcome, Refused, Unknown
-from aldis.ledger import Ended
 from aldis.lifecycle import RECEIPT_STATES, Standing, advance, roll_up
 from aldis.model.errors import NoCredits, QuotaExceeded
 from aldis.model.status import Status
@@ -264,10 +263,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def expire(self) -> None:
         now = self.bench.now
         over = self.live(lambda one: one.due is not None and one.due <= now and one.valid_until <= now)
-        found = self.bench.store.expired("north", now, 1_000)
-        assert sorted(found) == sorted(one.message_id for one in over)
-        ends = [Ended(one, self.bench.ledger.next_id(), now, Status.EXPIRED, "too late") for one in found]
-        self.run(self.bench.ledger.record(ends))
+        found = self.run(self.bench.store.expired("north", now, 1_000))
+        assert sorted(key.message_id for key in found) == sorted(one.message_id for one in over)
+        assert self.run(self.bench.ledger.expire("north", 1_000)) == len(found)
         for one in over:
             for n in one.pending:
                 one.parts[n] = Standing(Status.EXPIRED)
@@ -305,7 +303,9 @@ class LedgerMachine(RuleBasedStateMachine):
         pushes = self.run(self.bench.ledger.due_pushes(self.bench.now, 1_000))
         push = data.draw(st.sampled_from(list(pushes)))
         next_at = None if delivered else self.bench.now
-        result = PushResult(push.push_id, push.message_id, delivered, push.attempts + 1, next_at, "", self.bench.now)
+        result = PushResult(
+            push.push_id, push.account_id, push.message_id, delivered, push.attempts + 1, next_at, "", self.bench.now
+        )
         self.run(self.bench.ledger.record_push_results([result]))
         if delivered:
             del self.owed[push.message_id]
@@ -343,7 +343,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def check_credits(self) -> None:
         if hasattr(self, "monies"):
             for money in self.monies:
-                assert self.bench.credits(money.account) == money.credits >= 0
+                assert self.run(self.bench.credits(money.account)) == money.credits >= 0
             assert self.run(self.bench.parked()) == sum(map(len, self.parked.values()))
 
     def check_all(self) -> None:

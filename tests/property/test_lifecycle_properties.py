@@ -173,7 +173,7 @@ def test_receipts_in_any_order_and_grouping_end_a_message_the_same(
         for message_id, parts in zip(messages, heard, strict=True):
             assert await bench.status(ada, message_id) is expected(parts)
         assert await bench.parked() == 0
-        assert bench.credits(ada) == 1_000_000 - 1_000 * len(messages), "what was taken upstream is paid for"
+        assert await bench.credits(ada) == 1_000_000 - 1_000 * len(messages), "what was taken upstream is paid for"
 
     on_bench(check)
 

@@ -27,10 +27,13 @@ class Accounts:
     def change(self, **fields: object) -> None:
         self.by_name["demo"] = msgspec.structs.replace(self.by_name["demo"], **fields)
 
-    def find_account(self, username: str) -> Account | None:
+    def recall_account(self, username: str) -> Account | None:
         return self.by_name.get(username)
 
-    def credits_of(self, account_id: int) -> int:
+    async def find_account(self, username: str) -> Account | None:
+        return self.by_name.get(username)
+
+    async def credits_of(self, account_id: int) -> int:
         return 0
 
 

@@ -44,10 +44,13 @@ class World:
         self.authenticator = Authenticator(self, lambda: 0.0)
         self.eapi = Eapi(self, self.authenticator, self, self, lambda: NOW)
 
-    def find_account(self, username: str) -> Account | None:
+    def recall_account(self, username: str) -> Account | None:
         return self.account if username == self.account.username else None
 
-    def credits_of(self, account_id: int) -> int:
+    async def find_account(self, username: str) -> Account | None:
+        return self.account if username == self.account.username else None
+
+    async def credits_of(self, account_id: int) -> int:
         assert account_id == 1
         return 2_101_150
 

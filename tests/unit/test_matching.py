@@ -7,12 +7,12 @@ import pytest
 from aldis.rules.matching import Candidate, choose, is_number
 
 ADA, BEA = 4915112345678, 4915187654321
-OLD = Candidate(1, 1, ADA, is_final=False)
-NEW = Candidate(2, 1, ADA, is_final=False)
-DONE = Candidate(3, 1, ADA, is_final=True)
-OTHER = Candidate(4, 1, BEA, is_final=False)
-SECOND_PART = Candidate(2, 2, ADA, is_final=False)
-FIRST_PART_DONE = Candidate(2, 1, ADA, is_final=True)
+OLD = Candidate(7, 1, 1, ADA, is_final=False)
+NEW = Candidate(7, 2, 1, ADA, is_final=False)
+DONE = Candidate(7, 3, 1, ADA, is_final=True)
+OTHER = Candidate(7, 4, 1, BEA, is_final=False)
+SECOND_PART = Candidate(7, 2, 2, ADA, is_final=False)
+FIRST_PART_DONE = Candidate(7, 2, 1, ADA, is_final=True)
 
 
 @pytest.mark.parametrize(

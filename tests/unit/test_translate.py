@@ -10,6 +10,7 @@ from aldis.smpp.commands import DataSm, DeliverSm, Tlv
 from aldis.smpp.events import Incoming
 
 PART = OutboundPart(
+    account_id=1,
     message_id=1,
     part_no=1,
     parts=1,

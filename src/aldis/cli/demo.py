@@ -142,7 +142,7 @@ async def _run(settings: Settings, port: int, act: Callable[[Stage], Coroutine[A
 async def _open_account(node: Node, push_url: str) -> str:
     admin = Admin(node.store, node.ledger)
     password = secrets.token_urlsafe(12)
-    if node.store.find_account("demo") is None:
+    if await node.store.find_account("demo") is None:
         await admin.add_account("demo", password, CREDITS, push_url)
     else:
         await admin.set_account("demo", {"password": password, "push_url": push_url})

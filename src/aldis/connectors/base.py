@@ -9,6 +9,7 @@ import msgspec
 class OutboundPart(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One part of a message on its way out: what becomes one submit_sm."""
 
+    account_id: int
     message_id: int
     part_no: int
     """1 to `parts`."""

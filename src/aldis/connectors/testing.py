@@ -109,6 +109,7 @@ def make_parts(msisdn: int, count: int, first_id: int = 1) -> list[OutboundPart]
     """Return `count` one-part messages to an MSISDN."""
     return [
         OutboundPart(
+            account_id=1,
             message_id=first_id + at,
             part_no=1,
             parts=1,

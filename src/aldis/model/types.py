@@ -1,7 +1,7 @@
 """The nouns that cross floors. Times are epoch milliseconds UTC, money is integer milli-credits."""
 
 from enum import IntEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 import msgspec
 
@@ -129,10 +129,18 @@ class Push(msgspec.Struct, frozen=True, gc=False):
     """When the next try may be made, epoch ms."""
 
 
+class MessageKey(NamedTuple):
+    """What names a message in every ledger: ids are unique alone, but tables may be spread by account."""
+
+    account_id: int
+    message_id: int
+
+
 class PushResult(msgspec.Struct, frozen=True, gc=False):
     """How one try of a push ended."""
 
     push_id: int
+    account_id: int
     message_id: int
     delivered: bool
     attempts: int

@@ -360,7 +360,7 @@ class PushEngine:
 
     def _add_result(self, push: Push, *, delivered: bool, attempts: int, next_at: int | None, detail: str) -> None:
         self._results[push.push_id] = PushResult(
-            push.push_id, push.message_id, delivered, attempts, next_at, detail, self._now_ms()
+            push.push_id, push.account_id, push.message_id, delivered, attempts, next_at, detail, self._now_ms()
         )
         self._have_results.set()
 

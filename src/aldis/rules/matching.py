@@ -8,6 +8,7 @@ import msgspec
 class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A part that an upstream knows by the id in a receipt."""
 
+    account_id: int
     message_id: int
     part_no: int
     msisdn: int

@@ -61,7 +61,7 @@ class Admin:
             push_url=push_url,
         )
         stored = await self._store.put_account(account, credits_milli, self._ledger.now_ms())
-        return _show(stored, self._store.credits_of(stored.account_id))
+        return _show(stored, await self._store.credits_of(stored.account_id))
 
     async def list_accounts(self) -> Any:
         """Return all accounts."""
@@ -69,15 +69,15 @@ class Admin:
 
     async def top_up(self, username: str, credits_milli: int, note: str = "") -> Any:
         """Add credits, or take some with a negative number."""
-        account = self._find(username)
+        account = await self._find(username)
         await self._store.top_up(account.account_id, credits_milli, self._ledger.now_ms(), note)
-        return _show(account, self._store.credits_of(account.account_id))
+        return _show(account, await self._store.credits_of(account.account_id))
 
     async def set_account(self, username: str, changes: dict[str, Any]) -> Any:
         """Change an account's fields; `password` sets a new password."""
         if "password" in changes:
             changes["password_hash"] = await asyncio.to_thread(hash_password, changes.pop("password"))
-        account = self._find(username)
+        account = await self._find(username)
         if "push_url" in changes:
             _check_push_url(changes["push_url"])
         if changes.get("report_header", "") not in ("", "returns", "results"):
@@ -85,7 +85,7 @@ class Admin:
         if (changes.get("daily_quota") or 0) < 0:
             raise ValueError("a daily quota is 0 or more, or none")
         stored = await self._store.put_account(msgspec.structs.replace(account, **changes))
-        return _show(stored, self._store.credits_of(stored.account_id))
+        return _show(stored, await self._store.credits_of(stored.account_id))
 
     async def report(self, batch_id: int, limit: int) -> Any:
         """Return a batch with its first messages' statuses and histories, whoever's it is; None for an unknown one."""
@@ -95,7 +95,7 @@ class Admin:
             return None
         shown = batch.reports[:limit]
         stories: dict[int, list[Any]] = {one.message_id: [] for one in shown}
-        for event in await self._store.history(batch_id, shown[-1].message_id):
+        for event in await self._store.history(owner.account_id, batch_id, shown[-1].message_id):
             stories[event.message_id].append(msgspec.to_builtins(event))
         return {
             "batch_id": batch.batch_id,
@@ -117,8 +117,8 @@ class Admin:
             ],
         }
 
-    def _find(self, username: str) -> Account:
-        account = self._store.find_account(username)
+    async def _find(self, username: str) -> Account:
+        account = await self._store.find_account(username)
         if account is None:
             raise ValueError(f"no account is named {username!r}; `aldis accounts list` shows all")
         return account

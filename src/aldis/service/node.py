@@ -128,7 +128,7 @@ class Node:
         for config in settings.connectors:
             self.ledger.errors[config.name] = config.errors
             self._connectors[config.name] = config.factory(config.options, self, self._now_ms)
-        self.dispatch = Dispatch(self.ledger, self._connectors, self.store.expired, self.store.queued_connectors)
+        self.dispatch = Dispatch(self.ledger, self._connectors)
         self.inbound = Inbound(self.ledger)
         guard = EgressGuard(settings.push_allow_private_networks)
         limits = Limits(total_s=settings.push_timeout_s, per_host=settings.push_connections_per_host)
@@ -155,7 +155,7 @@ class Node:
         self.ledger.ids = IdMaker(self.settings.node_number, after=largest)
         called_off = await self.ledger.recover(FOREVER_MS)
         log.info("recovered", unacknowledged=called_off)
-        for name in self.store.queued_connectors():
+        for name in await self.store.queued_connectors():
             if name not in self._connectors:
                 log.warning("messages wait for a connector that is not configured", connector=name)
 

@@ -6,12 +6,13 @@ transaction (group commit); one bad item never fails the others of its group.
 
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from aldis.lifecycle import Standing
-from aldis.model.types import Account, BatchReport, Dca, Push, PushResult
+from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushResult
+from aldis.rules.matching import Candidate
 
 MessageRow = tuple[int, int, int, int, int, int, str, int | None, int | None]
 """message_id, batch_id, account_id, msisdn, status, price_milli, connector, due_at, completed_at"""
@@ -65,10 +66,12 @@ class Admission(msgspec.Struct, frozen=True, gc=False):
 class Due(msgspec.Struct, frozen=True, gc=False):
     """A claimed message: leased to the caller, its sending intended on disk."""
 
+    account_id: int
     message_id: int
     batch_id: int
     msisdn: int
     attempt: int
+    """The claim's number, rising by one: what comes of it is told under this number."""
     parts: int
     dca: Dca
     body: bytes
@@ -77,6 +80,14 @@ class Due(msgspec.Struct, frozen=True, gc=False):
     valid_until: int
     pending: tuple[int, ...]
     """Numbers of the parts to send: all, or on a retry those not taken yet."""
+
+
+class Lease(NamedTuple):
+    """A claim that its worker still holds."""
+
+    account_id: int
+    message_id: int
+    attempt: int
 
 
 class Live(msgspec.Struct, gc=False, kw_only=True):
@@ -95,6 +106,8 @@ class Live(msgspec.Struct, gc=False, kw_only=True):
     """Whether any part was, or may have been, taken upstream."""
     attempts: int
     """Times that it was claimed."""
+    fenced: int
+    """Claims up to this one were called off: what their workers still say moves nothing."""
     due_at: int | None
     leased_until: int | None
     completed_at: int | None
@@ -112,6 +125,7 @@ class Live(msgspec.Struct, gc=False, kw_only=True):
 class EventRow(msgspec.Struct, frozen=True, gc=False):
     """One line of a message's history."""
 
+    account_id: int
     message_id: int
     event_id: int
     at: int
@@ -130,6 +144,7 @@ class UpstreamId(msgspec.Struct, frozen=True, gc=False):
 
     connector: str
     upstream_id: str
+    account_id: int
     message_id: int
     part_no: int
     attempt: int
@@ -166,6 +181,10 @@ class News(Protocol):
     """Something learnt about one message; only the ledger knows what it means."""
 
     @property
+    def account_id(self) -> int:
+        """Whose message it is about."""
+
+    @property
     def message_id(self) -> int:
         """The message it is about."""
 
@@ -185,8 +204,8 @@ class News(Protocol):
 Judge = Callable[[Live, News, Changes], None]
 """Moves one message by one piece of news: changes the row in place and adds to the changes."""
 
-AsNews = Callable[[int, int, Parked], News]
-"""Makes news of a receipt: message_id, part_no, the receipt."""
+AsNews = Callable[[Candidate, Parked], News]
+"""Makes news of a receipt about a part."""
 
 
 class QueueState(msgspec.Struct, frozen=True):
@@ -224,21 +243,21 @@ class Store(Protocol):
         """Write how pushes ended, with an event each (T5)."""
 
     async def due_pushes(self, now: int, limit: int) -> Sequence[Push]:
-        """Return pushes that may be tried, oldest first."""
+        """Return pushes that may be tried here, oldest first."""
 
-    async def lapsed(self, now: int, limit: int) -> Sequence[int]:
-        """Return ids of messages whose lease ended before now."""
+    async def lapsed(self, now: int, limit: int) -> Sequence[Lease]:
+        """Return claims whose lease ended before now, or whose worker is known to be gone."""
 
-    def expired(self, connector: str, now: int, limit: int) -> Sequence[int]:
-        """Return ids of messages queued for a connector whose validity ended before they could be sent."""
+    async def expired(self, connector: str, now: int, limit: int) -> Sequence[MessageKey]:
+        """Return messages queued for a connector whose validity ended before they could be sent."""
 
-    def queued_connectors(self) -> Sequence[str]:
+    async def queued_connectors(self) -> Sequence[str]:
         """Return the names of connectors that messages wait for, configured or not."""
 
     async def find_report(self, account_id: int, batch_id: int, msisdn: int | None) -> BatchReport | None:
         """Return a batch of an account; None for another's as for an unknown one."""
 
-    async def history(self, batch_id: int, last_message_id: int | None = None) -> Sequence[EventRow]:
+    async def history(self, account_id: int, batch_id: int, last_message_id: int | None = None) -> Sequence[EventRow]:
         """Return the events of a batch's messages, up to one of them, in order."""
 
     async def owner_of(self, batch_id: int) -> Account | None:
@@ -247,7 +266,10 @@ class Store(Protocol):
     async def queue_state(self, now: int) -> QueueState:
         """Return how much waits."""
 
-    def find_account(self, username: str) -> Account | None:
+    def recall_account(self, username: str) -> Account | None:
+        """Return an account by its name from memory, at once; None says nothing."""
+
+    async def find_account(self, username: str) -> Account | None:
         """Return an account by its name."""
 
     async def put_account(self, account: Account, opening_milli: int = 0, at: int = 0) -> Account:
@@ -268,7 +290,7 @@ class Store(Protocol):
     async def list_accounts(self) -> Sequence[Account]:
         """Return all accounts by name."""
 
-    def credits_of(self, account_id: int) -> int:
+    async def credits_of(self, account_id: int) -> int:
         """Return the credits of an account in milli-credits."""
 
     async def remember_last_id(self, last_id: int) -> None:

@@ -1,47 +1,47 @@
-"""Migrations: `NNNN_name.sql`, forward only, each remembered with its checksum."""
+"""Migrations: `migrations/ENGINE/NNNN_name.sql`, forward only, each remembered with its checksum."""
 
 import hashlib
+from collections.abc import Mapping
 from importlib.resources import files
-
-import apsw
+from typing import NamedTuple
 
 from aldis.model.errors import SettingsError
 
-_TABLE = """CREATE TABLE IF NOT EXISTS migrations
-(number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL) WITHOUT ROWID"""
+
+class Migration(NamedTuple):
+    """One step of the tables."""
+
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """What the text is known by."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
-def available() -> list[tuple[int, str, str]]:
-    """Return all migrations in order: number, name, SQL."""
-    folder = files("aldis.store") / "migrations"
+def available(engine: str) -> list[Migration]:
+    """Return all migrations of an engine (`sqlite` or `postgres`) in order."""
+    folder = files("aldis.store") / "migrations" / engine
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return [(int(name[:4]), name[:-4], (folder / name).read_text(encoding="utf-8")) for name in names]
+    return [Migration(int(name[:4]), name[:-4], (folder / name).read_text(encoding="utf-8")) for name in names]
 
 
-def checksum(sql: str) -> str:
-    """Return what a migration's text is known by."""
-    return hashlib.sha256(sql.encode()).hexdigest()
+def pending(engine: str, done: Mapping[int, str]) -> list[Migration]:
+    """Return the migrations that a ledger still needs.
 
-
-def migrate(connection: apsw.Connection) -> int:
-    """Bring a database up to date, each migration in one transaction; returns how many were applied.
+    Args:
+        engine: Whose migrations.
+        done: Number -> checksum of those that it had.
 
     Raises:
-        SettingsError: the database is newer than this program, or a migration was changed after it ran.
+        SettingsError: the ledger is newer than this program, or a migration was changed after it ran.
     """
-    connection.execute(_TABLE)
-    done = dict(connection.execute("SELECT number, checksum FROM migrations"))
-    known = available()
-    if done and max(done) > known[-1][0]:
+    known = available(engine)
+    if done and max(done) > known[-1].number:
         raise SettingsError(f"the ledger is newer (migration {max(done)}) than this aldis: install a newer version")
-    applied = 0
-    for number, name, sql in known:
-        if number in done:
-            if done[number] != checksum(sql):
-                raise SettingsError(f"migration {name} differs from the one that made this ledger")
-            continue
-        with connection:
-            connection.execute(sql)
-            connection.execute("INSERT INTO migrations VALUES (?, ?, ?)", (number, name, checksum(sql)))
-        applied += 1
-    return applied
+    for one in known:
+        if one.number in done and done[one.number] != one.checksum:
+            raise SettingsError(f"migration {one.name} differs from the one that made this ledger")
+    return [one for one in known if one.number not in done]

@@ -44,13 +44,17 @@ def is_password(stored_hash: str, password: str | bytes) -> bool:
 
 
 class Accounts(Protocol):
-    """Where customers are found, at once and without I/O that blocks."""
+    """Where customers are found."""
 
-    def find_account(self, username: str) -> Account | None:
+    def recall_account(self, username: str) -> Account | None:
+        """Return an account from memory, at once, no older than a second or two; None says nothing."""
+        ...
+
+    async def find_account(self, username: str) -> Account | None:
         """Return the account as it is now, or None."""
         ...
 
-    def credits_of(self, account_id: int) -> int:
+    async def credits_of(self, account_id: int) -> int:
         """Return an account's credits in thousandths."""
         ...
 
@@ -116,14 +120,18 @@ class Authenticator:
 
     def recall(self, username: str, password: bytes) -> Account | None:
         """Return the account if this password was found right lately, without any waiting; None says nothing."""
-        account = self._accounts.find_account(username)
-        if account is None or account.disabled:
-            return None
+        account = self._accounts.recall_account(username)
+        return account if account is not None and self._is_known(account, password) else None
+
+    def _is_known(self, account: Account, password: bytes) -> bool:
+        """Say whether a password was found right for an account lately."""
+        if account.disabled:
+            return False
         known = self._verified.get(account.account_id)
         if known is None or known.until < self._monotonic() or not self._matches(known, account, password):
-            return None
+            return False
         self._verified.move_to_end(account.account_id)
-        return account
+        return True
 
     async def authenticate(self, username: str, password: bytes, client: str) -> Account:
         """Return the account that a username and a password belong to.
@@ -137,14 +145,14 @@ class Authenticator:
             AuthenticationFailed: Unknown name, wrong password or disabled account, which all take the same time.
             Overloaded: Too many tries, or too many checks wait.
         """
-        if account := self.recall(username, password):
-            return account
         if len(password) > _MAX_PASSWORD:
             raise AuthenticationFailed
-        account = self._accounts.find_account(username)
+        account = await self._accounts.find_account(username)
+        if account is not None and self._is_known(account, password):
+            return account
         stored_hash = self._nobody if account is None else account.password_hash
         right = await self._check(username, account, stored_hash, password, client)
-        now = self._accounts.find_account(username)
+        now = await self._accounts.find_account(username)
         if not right or now is None or now.disabled or now.password_hash != stored_hash:
             raise AuthenticationFailed
         self._remember(now.account_id, stored_hash, password)

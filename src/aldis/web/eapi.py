@@ -154,7 +154,7 @@ class Eapi:
 
     async def _count_credits(self, account: Account, params: Mapping[str, bytes], request: Request) -> bytes:
         """Write out an account's credits."""
-        return eapi.format_credits(self._accounts.credits_of(account.account_id))
+        return eapi.format_credits(await self._accounts.credits_of(account.account_id))
 
 
 _Work = Callable[[Account, Mapping[str, bytes], Request], Awaitable[bytes]]

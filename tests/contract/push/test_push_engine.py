@@ -116,7 +116,7 @@ async def test_how_a_try_ends_is_recorded_in_words(
         world.engine.offer([world.push(there, 1, accept_empty=accept_empty)])
         await world.recorded(1)
     next_at = None if delivered else world.now + HOUR
-    assert world.table.results == [PushResult(1, 1, delivered, 1, next_at, detail, world.now)]
+    assert world.table.results == [PushResult(1, 1, 1, delivered, 1, next_at, detail, world.now)]
 
 
 async def test_a_denied_address_is_a_failed_try(world: World) -> None:

@@ -19,7 +19,7 @@ INSERT INTO deduplications (account_id, stop_dup_id, batch_id) VALUES (?, ?, ?);
 
 -- name: insert_batches
 -- Writes batches.
-INSERT INTO batches (batch_id, account_id, created_at, last_message_id, parts, dca, body, originator, msg_class,
+INSERT INTO batches (account_id, batch_id, created_at, last_message_id, parts, dca, body, originator, msg_class,
 want_report, source_id, valid_until, charged_milli) VALUES {rows};
 
 -- name: insert_messages
@@ -29,7 +29,7 @@ VALUES {rows};
 
 -- name: due_messages
 -- Messages of a connector that may be sent, oldest first.
-SELECT m.message_id, m.batch_id, m.msisdn, m.attempts + 1, b.parts, b.dca, b.body, b.originator, b.msg_class,
+SELECT m.account_id, m.message_id, m.batch_id, m.msisdn, m.attempts + 1, b.parts, b.dca, b.body, b.originator, b.msg_class,
 b.valid_until
 FROM messages m INDEXED BY messages_due JOIN batches b ON b.batch_id = m.batch_id
 WHERE m.connector = ? AND m.due_at <= ? ORDER BY m.due_at LIMIT ?;
@@ -46,7 +46,7 @@ SELECT p.message_id, p.part_no, p.status, p.assumed FROM carray(?) c CROSS JOIN 
 -- name: load_messages
 -- Messages with what judging their news needs of batch and account.
 SELECT m.message_id, m.batch_id, m.account_id, m.msisdn, m.status, m.assumed, m.seq, m.price_milli, m.refunded_milli,
-m.sent, m.attempts, m.due_at, m.leased_until, m.completed_at, b.parts, b.valid_until, b.want_report, b.source_id, a.push_url,
+m.sent, m.attempts, m.fenced, m.due_at, m.leased_until, m.completed_at, b.parts, b.valid_until, b.want_report, b.source_id, a.push_url,
 a.accept_empty_push
 FROM carray(?) c CROSS JOIN messages m ON m.message_id = c.value CROSS JOIN batches b ON b.batch_id = m.batch_id
 CROSS JOIN accounts a ON a.account_id = m.account_id;
@@ -54,7 +54,8 @@ CROSS JOIN accounts a ON a.account_id = m.account_id;
 -- name: save_messages
 -- Writes messages back after judging.
 UPDATE messages SET status = v.column2, assumed = v.column3, seq = v.column4, sent = v.column5,
-refunded_milli = v.column6, due_at = v.column7, leased_until = v.column8, completed_at = v.column9
+refunded_milli = v.column6, fenced = v.column7, due_at = v.column8, leased_until = v.column9,
+completed_at = v.column10
 FROM (VALUES {rows}) v WHERE message_id = v.column1;
 
 -- name: save_parts
@@ -80,7 +81,7 @@ UPDATE accounts SET credits_milli = credits_milli + ? WHERE account_id = ?;
 
 -- name: match_receipts
 -- Parts that an upstream knows by the given ids, submitted on the given days, and where each stands.
-SELECT u.upstream_id, u.message_id, u.part_no, m.msisdn, coalesce(p.status, m.status)
+SELECT u.upstream_id, m.account_id, u.message_id, u.part_no, m.msisdn, coalesce(p.status, m.status)
 FROM carray(?) d CROSS JOIN carray(?) c
 CROSS JOIN upstream_ids u ON u.day = d.value AND u.connector = ? AND u.upstream_id = c.value
 CROSS JOIN messages m ON m.message_id = u.message_id
@@ -126,11 +127,11 @@ due_at FROM pushes WHERE due_at <= ? ORDER BY due_at LIMIT ?;
 
 -- name: lapsed
 -- Messages whose worker has not been heard of.
-SELECT message_id FROM messages WHERE leased_until <= ? ORDER BY leased_until LIMIT ?;
+SELECT account_id, message_id, attempts FROM messages WHERE leased_until <= ? ORDER BY leased_until LIMIT ?;
 
 -- name: expired
 -- Queued messages whose validity is over, among the ten thousand that wait longest.
-SELECT q.message_id FROM (SELECT message_id, batch_id FROM messages INDEXED BY messages_due
+SELECT q.account_id, q.message_id FROM (SELECT account_id, message_id, batch_id FROM messages INDEXED BY messages_due
 WHERE connector = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT 10000) q
 JOIN batches b ON b.batch_id = q.batch_id WHERE b.valid_until <= ?2 LIMIT ?3;
 
@@ -152,10 +153,10 @@ WHERE message_id > ?1 AND message_id <= ?2 AND batch_id = ?1 ORDER BY message_id
 
 -- name: history
 -- All events of a batch's messages.
-SELECT e.message_id, e.event_id, e.at, e.kind, e.status, e.part_no, e.connector, e.upstream_id, e.detail
+SELECT b.account_id, e.message_id, e.event_id, e.at, e.kind, e.status, e.part_no, e.connector, e.upstream_id, e.detail
 FROM batches b JOIN messages m ON m.message_id > b.batch_id AND m.message_id <= b.last_message_id
 AND m.batch_id = b.batch_id JOIN events e ON e.message_id = m.message_id
-WHERE b.batch_id = ? AND m.message_id <= coalesce(?, b.last_message_id) ORDER BY e.message_id, e.event_id;
+WHERE b.batch_id = ? AND b.account_id = ? AND m.message_id <= coalesce(?, b.last_message_id) ORDER BY e.message_id, e.event_id;
 
 -- name: count_due
 -- How many messages may be sent now, and since when the oldest waits.

@@ -10,6 +10,7 @@ from typing import Any
 import apsw
 
 from aldis.model.types import Push
+from aldis.store.rows import Purse
 from aldis.store.sqlfile import queries
 
 SQL = queries("sqlite")
@@ -38,8 +39,8 @@ class Context:
         self._pushes: dict[int, Push] = {}
         self._saved: tuple[dict[int, Push], int] = {}, 0
         self.reached: list[int] = []
-        self.purses: dict[int, list[Any]] = {}
-        """Credits, quota, its day and what was used of it, by account, as the open transaction sees them."""
+        self.purses: dict[int, Purse] = {}
+        """By account; the writer alone changes what they can pay with."""
         self.statuses: Counter[int] = Counter()
         self.parked = int(self.one(SQL["count_parked"]) or 0)
         self._parked_before = self.parked

@@ -11,12 +11,13 @@ import structlog
 
 from aldis.model.errors import SettingsError
 from aldis.model.status import STATUS
-from aldis.model.types import Account, AccountId, BatchReport, Dca, Push, PushResult, Report
-from aldis.store.base import Admission, AsNews, Due, EventRow, Judge, NewBatch, News, Parked, QueueState
-from aldis.store.migrate import migrate
+from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushResult, Report
+from aldis.store.base import Admission, AsNews, Due, EventRow, Judge, Lease, NewBatch, News, Parked, QueueState
+from aldis.store.rows import DAY_MS, KEEP_UPSTREAM_IDS_DAYS, account_of, push_of
 from aldis.store.sqlite import verbs
 from aldis.store.sqlite.context import SQL, Context
 from aldis.store.sqlite.files import DirectoryLock, check_filesystem, check_sqlite
+from aldis.store.sqlite.migrate import migrate
 from aldis.store.sqlite.writer import Writer
 
 log = structlog.get_logger()
@@ -156,17 +157,17 @@ class SqliteStore:
 
     async def due_pushes(self, now: int, limit: int) -> Sequence[Push]:
         """Return pushes that may be tried, oldest first."""
-        return [_push(row) for row in self._read(SQL["due_pushes"], (now, limit))]
+        return [push_of(row) for row in self._read(SQL["due_pushes"], (now, limit))]
 
-    async def lapsed(self, now: int, limit: int) -> Sequence[int]:
-        """Return ids of messages whose lease ended before now."""
-        return [row[0] for row in self._read(SQL["lapsed"], (now, limit))]
+    async def lapsed(self, now: int, limit: int) -> Sequence[Lease]:
+        """Return claims whose lease ended before now."""
+        return [Lease(*row) for row in self._read(SQL["lapsed"], (now, limit))]
 
-    def expired(self, connector: str, now: int, limit: int) -> Sequence[int]:
-        """Return ids of queued messages whose validity is over."""
-        return [row[0] for row in self._read(SQL["expired"], (connector, now, limit))]
+    async def expired(self, connector: str, now: int, limit: int) -> Sequence[MessageKey]:
+        """Return queued messages whose validity is over."""
+        return [MessageKey(*row) for row in self._read(SQL["expired"], (connector, now, limit))]
 
-    def queued_connectors(self) -> Sequence[str]:
+    async def queued_connectors(self) -> Sequence[str]:
         """Return the names of connectors that messages wait for."""
         return [row[0] for row in self._read(SQL["queued_connectors"])]
 
@@ -184,14 +185,14 @@ class SqliteStore:
             reports = [report for report in reports if report.msisdn == msisdn]
         return BatchReport(batch_id, account_id, created_at, originator, source_id, Dca(dca), body, reports)
 
-    async def history(self, batch_id: int, last_message_id: int | None = None) -> Sequence[EventRow]:
+    async def history(self, account_id: int, batch_id: int, last_message_id: int | None = None) -> Sequence[EventRow]:
         """Return the events of a batch's messages, up to one of them."""
-        return [EventRow(*row) for row in self._read(SQL["history"], (batch_id, last_message_id))]
+        return [EventRow(*row) for row in self._read(SQL["history"], (batch_id, account_id, last_message_id))]
 
     async def owner_of(self, batch_id: int) -> Account | None:
         """Return the account that submitted a batch."""
         row = self._read_one("owner_of", (batch_id,))
-        return self.find_account(str(row[0])) if row else None
+        return self.recall_account(str(row[0])) if row else None
 
     async def queue_state(self, now: int) -> QueueState:
         """Return how much waits; counted in a thread, for a long queue takes its time."""
@@ -207,14 +208,18 @@ class SqliteStore:
             connection.close()
         return QueueState(due[0], due[1], leased[0], pushes[0], pushes[1], self.parked)
 
-    def find_account(self, username: str) -> Account | None:
+    async def find_account(self, username: str) -> Account | None:
+        """Return an account by its name."""
+        return self.recall_account(username)
+
+    def recall_account(self, username: str) -> Account | None:
         """Return an account by its name; its credits are as of the first look."""
         account = self._accounts.get(username)
         if account is None:
             row = self._read_one("find_account", (username,))
             if row is None:
                 return None
-            account = self._accounts[username] = _account(row)
+            account = self._accounts[username] = account_of(row)
         return account
 
     async def put_account(self, account: Account, opening_milli: int = 0, at: int = 0) -> Account:
@@ -230,9 +235,9 @@ class SqliteStore:
 
     async def list_accounts(self) -> Sequence[Account]:
         """Return all accounts by name."""
-        return [_account(row) for row in self._read(SQL["list_accounts"])]
+        return [account_of(row) for row in self._read(SQL["list_accounts"])]
 
-    def credits_of(self, account_id: int) -> int:
+    async def credits_of(self, account_id: int) -> int:
         """Return the credits of an account."""
         row = self._read_one("credits_of", (account_id,))
         return row[0] if row else 0
@@ -247,7 +252,7 @@ class SqliteStore:
 
     async def forget_upstream_ids(self, now: int) -> int:
         """Drop upstream ids past their time; returns how many went, at most some thousand."""
-        day = now // verbs.DAY_MS - verbs.KEEP_UPSTREAM_IDS_DAYS
+        day = now // DAY_MS - KEEP_UPSTREAM_IDS_DAYS
         [gone] = await self.writer.call(verbs.forget_upstream_ids, (day,))
         return gone  # type: ignore[no-any-return]
 
@@ -266,23 +271,3 @@ class SqliteStore:
         self._reader.close()
         self._context.connection.close()
         self._lock.release()
-
-
-def _push(row: Any) -> Push:
-    return Push(*row)
-
-
-def _account(row: Any) -> Account:
-    return Account(
-        account_id=AccountId(row[0]),
-        username=row[1],
-        password_hash=row[2],
-        credits_milli=row[3],
-        daily_quota=row[4],
-        push_url=row[5],
-        report_header=row[6],
-        show_transient=bool(row[7]),
-        strict_latin1=bool(row[8]),
-        accept_empty_push=bool(row[9]),
-        disabled=bool(row[10]),
-    )

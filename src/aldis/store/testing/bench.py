@@ -6,7 +6,7 @@ from aldis.connectors.base import Delivery, Outcome
 from aldis.ledger import Ledger, Submitted
 from aldis.model.ids import IdMaker
 from aldis.model.status import Status
-from aldis.model.types import Account, AccountId, BatchReport, Push
+from aldis.model.types import Account, AccountId, BatchReport, MessageKey, Push
 from aldis.store.base import Due, EventRow, MessageRow, NewBatch, Store
 
 OpenStore = Callable[[Callable[[list[Push]], None]], Awaitable[Store]]
@@ -29,7 +29,8 @@ class Bench:
         self.now = NOON
         self.pushes: list[Push] = []
         """What the engine has told of after its commits."""
-        self._batch_of: dict[int, int] = {}
+        self._batches: dict[int, tuple[int, int]] = {}
+        """message_id -> account_id, batch_id"""
         self.store: Store
         self.ledger: Ledger
 
@@ -78,7 +79,7 @@ class Bench:
                 rows.append((message_id, ids[0], account.account_id, msisdn, 0, price, connector, due, None))
             else:
                 rows.append((message_id, ids[0], account.account_id, msisdn, int(refused), 0, "", None, self.now))
-        self._batch_of.update((row[0], ids[0]) for row in rows)
+        self._batches.update((row[0], (account.account_id, ids[0])) for row in rows)
         charged = 0 if refused else len(rows)
         return NewBatch(
             batch_id=ids[0],
@@ -126,7 +127,8 @@ class Bench:
     ) -> Submitted:
         """Make the news of a try."""
         news_id = self.ledger.next_id()
-        return Submitted(message_id, news_id, self.now, attempt, connector, outcomes, retry_at)
+        account_id = self._batches.get(message_id, (0, 0))[0]
+        return Submitted(account_id, message_id, news_id, self.now, attempt, connector, outcomes, retry_at)
 
     async def outcome(
         self, message_id: int, *outcomes: tuple[int, Outcome], attempt: int = 1, retry_at: int | None = None
@@ -177,16 +179,20 @@ class Bench:
 
     def batch_of(self, message_id: int) -> int:
         """Return the batch that a message was made for."""
-        return self._batch_of[message_id]
+        return self._batches[message_id][1]
+
+    def key_of(self, message_id: int) -> MessageKey:
+        """Return what names a message."""
+        return MessageKey(self._batches[message_id][0], message_id)
 
     async def history(self, message_id: int) -> list[EventRow]:
         """Return the events of one message."""
-        events = await self.store.history(self.batch_of(message_id))
+        events = await self.store.history(*self._batches[message_id])
         return [event for event in events if event.message_id == message_id]
 
-    def credits(self, account: Account) -> int:
+    async def credits(self, account: Account) -> int:
         """Return milli-credits."""
-        return self.store.credits_of(account.account_id)
+        return await self.store.credits_of(account.account_id)
 
     async def parked(self) -> int:
         """Return how many receipts match nothing."""

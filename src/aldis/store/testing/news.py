@@ -2,13 +2,14 @@
 
 import asyncio
 
-from aldis.connectors.base import Accepted, NotSent, Outcome, Refused, Unknown
+from aldis.connectors.base import Accepted, NotSent, Refused, Unknown
 from aldis.ledger import Ended, Received
 from aldis.model.status import Status
 from aldis.store.testing.bench import DAY_MS, LEASE_MS, NOON, Bench
 
 BUSY = Refused(0x14, retryable=True)
 WRONG = Refused(0x0B, retryable=False)
+EXPIRED = Status.EXPIRED
 ADA, BEA = 4915112345678, 4915187654321
 """Numbers that end differently."""
 
@@ -23,7 +24,7 @@ class NewsContract:
         assert await bench.find(ada, message_id) == (Status.DELIVERED_UPSTREAM, None, 1)
         state = await bench.store.queue_state(bench.now + 10 * DAY_MS)
         assert (state.due, state.leased) == (0, 0)
-        assert bench.credits(ada) == 99_000
+        assert await bench.credits(ada) == 99_000
 
     # REC-25
     async def test_a_permanent_refusal_ends_a_message_and_gives_its_price_back(self, bench: Bench) -> None:
@@ -33,7 +34,7 @@ class NewsContract:
             message_id = await bench.send(ada, Refused(code, retryable=False))
             assert await bench.find(ada, message_id) == (status, NOON, 1)
             assert f"0x{code:08X}" in (await bench.history(message_id))[0].detail
-        assert bench.credits(ada) == 100_000
+        assert await bench.credits(ada) == 100_000
 
     # SMPP-6 PROMISE-3
     async def test_an_unknown_end_is_never_sent_again(self, bench: Bench) -> None:
@@ -43,7 +44,7 @@ class NewsContract:
         assert await bench.find(ada, message_id) == (Status.UPSTREAM_UNACKNOWLEDGED, None, 1)
         bench.now += 10 * DAY_MS
         assert not await bench.claim()
-        assert bench.credits(ada) == 99_000
+        assert await bench.credits(ada) == 99_000
 
     async def test_what_was_not_sent_is_due_at_once(self, bench: Bench) -> None:
         """No byte left: it goes back unharmed, and its status never moved."""
@@ -75,7 +76,7 @@ class NewsContract:
         ada = await bench.account()
         message_id = await bench.send(ada, BUSY)
         assert await bench.find(ada, message_id) == (Status.EXPIRED, NOON, 1)
-        assert bench.credits(ada) == 100_000
+        assert await bench.credits(ada) == 100_000
 
     async def test_a_message_of_several_parts_is_as_far_as_its_hindmost_part(self, bench: Bench) -> None:
         """A part that waits holds the message back; with the last receipt it is delivered."""
@@ -90,7 +91,7 @@ class NewsContract:
         for upstream_id, status in (("c", 10), ("a", 10), ("b", 11)):
             await bench.receipt(upstream_id, "DELIVRD")
             assert await bench.status(ada, message_id) == status
-        assert bench.credits(ada) == 99_000
+        assert await bench.credits(ada) == 99_000
 
     # REC-24
     async def test_one_failed_part_fails_the_message(self, bench: Bench) -> None:
@@ -101,7 +102,7 @@ class NewsContract:
         await bench.receipt("c", "DELIVRD")
         await bench.receipt("a", "UNDELIV")
         assert await bench.status(ada, message_id) is Status.FAILED_PHONE
-        assert bench.credits(ada) == 99_000
+        assert await bench.credits(ada) == 99_000
 
     # SMPP-6
     async def test_what_may_have_left_is_paid_for(self, bench: Bench) -> None:
@@ -109,7 +110,7 @@ class NewsContract:
         ada = await bench.account()
         message_id = await bench.send(ada, Unknown("no answer"), Refused(0x45, retryable=False))
         assert await bench.status(ada, message_id) is Status.FAILED_NETWORK
-        assert bench.credits(ada) == 99_000
+        assert await bench.credits(ada) == 99_000
 
     async def test_a_late_answer_settles_what_was_unknown(self, bench: Bench) -> None:
         """An id that comes after the time-out makes receipts find their message."""
@@ -137,20 +138,60 @@ class NewsContract:
             assert (await bench.store.queue_state(NOON)).leased == 0, late_at
 
     # SMPP-6
-    async def test_a_late_refusal_brings_a_lapsed_message_back(self, bench: Bench) -> None:
+    async def test_a_late_refusal_brings_a_message_back(self, bench: Bench) -> None:
         """It is certain now that the upstream has not taken it, so it is no second send: in one part or several."""
         ada = await bench.account()
-        outcomes: tuple[Outcome, ...] = (BUSY, NotSent("stopping"))
         for parts in (1, 2):
-            for outcome in outcomes:
-                [message_id] = await bench.submit(ada, parts=parts)
-                await bench.claim()
-                await bench.ledger.recover(bench.now + LEASE_MS)
+            [message_id] = await bench.submit(ada, parts=parts)
+            await bench.claim()
+            await bench.outcome(message_id, *((part_no, Unknown("no answer")) for part_no in range(1, parts + 1)))
+            await bench.outcome(message_id, (parts, BUSY), retry_at=NOON)
+            [due] = await bench.claim()
+            assert (due.message_id, due.pending) == (message_id, (parts,))
+            await bench.outcome(message_id, (parts, Accepted("b")), attempt=2)
+
+    # PROMISE-3
+    async def test_a_zombie_moves_nothing(self, bench: Bench) -> None:
+        """B02: whatever a worker says of a claim that was called off, its message stays where it is, paid for."""
+        ada = await bench.account()
+        for outcome in (Accepted("z1"), BUSY, WRONG, NotSent("stopping"), Unknown("cut")):
+            [message_id] = await bench.submit(ada)
+            await bench.claim()
+            await bench.ledger.recover(bench.now + LEASE_MS)
+            before = await bench.find(ada, message_id), await bench.credits(ada)
+            await bench.outcome(message_id, (1, outcome), retry_at=NOON)
+            await bench.ledger.record([Ended(*bench.key_of(message_id), bench.ledger.next_id(), NOON, EXPIRED, "", 1)])
+            assert (await bench.find(ada, message_id), await bench.credits(ada)) == before, outcome
+            assert before[0][0] is Status.UPSTREAM_UNACKNOWLEDGED
+            assert [event.kind for event in await bench.history(message_id)] == ["lapsed", "late word", "ended"]
+            assert not await bench.claim()
+
+    async def test_a_zombie_s_id_still_finds_its_receipt(self, bench: Bench) -> None:
+        """What the network says of the part counts, whoever had sent it, and whichever of the two comes first."""
+        ada = await bench.account()
+        for number, first in enumerate(("receipt", "late word")):
+            [message_id] = await bench.submit(ada)
+            await bench.claim()
+            await bench.ledger.recover(bench.now + LEASE_MS)
+            if first == "receipt":
+                await bench.receipt(f"z{number}")
+            await bench.outcome(message_id, (1, Accepted(f"z{number}")))
+            if first == "late word":
                 assert await bench.status(ada, message_id) is Status.UPSTREAM_UNACKNOWLEDGED
-                await bench.outcome(message_id, (parts, outcome), retry_at=NOON)
-                [due] = await bench.claim()
-                assert (due.message_id, due.pending) == (message_id, (parts,))
-                await bench.outcome(message_id, (parts, Accepted("b")), attempt=2)
+                await bench.receipt(f"z{number}")
+            assert await bench.status(ada, message_id) is Status.DELIVERED
+            assert await bench.parked() == 0
+
+    async def test_what_is_being_sent_is_ended_by_its_worker_alone(self, bench: Bench) -> None:
+        """An expiry found in the queue a moment ago leaves a message alone that has been claimed since."""
+        ada = await bench.account()
+        [message_id] = await bench.submit(ada)
+        await bench.claim()
+        for attempt, status in ((0, Status.IN_PROGRESS), (1, Status.EXPIRED)):
+            news = Ended(*bench.key_of(message_id), bench.ledger.next_id(), NOON, EXPIRED, "too late", attempt)
+            await bench.ledger.record([news])
+            assert await bench.status(ada, message_id) is status
+        assert await bench.credits(ada) == 100_000
 
     async def test_what_turns_out_not_to_have_left_is_given_back(self, bench: Bench) -> None:
         """A late refusal takes back that it may have been sent: if it ends unsent, its price comes back."""
@@ -158,7 +199,7 @@ class NewsContract:
         message_id = await bench.send(ada, Unknown("no answer"))
         await bench.outcome(message_id, (1, Refused(0x45, retryable=False)))
         assert await bench.status(ada, message_id) is Status.FAILED_NETWORK
-        assert bench.credits(ada) == 100_000
+        assert await bench.credits(ada) == 100_000
 
     async def test_what_we_end_ourselves_ends_only_what_has_not_left(self, bench: Bench) -> None:
         """Expiry in the queue is 53 with the price back; what is upstream already waits for its receipt."""
@@ -167,12 +208,15 @@ class NewsContract:
         sent = await bench.send(ada, Accepted("a1"), msisdn=BEA)
         [queued] = [one for one in (queued,) if one != sent]
         await bench.outcome(queued, (1, NotSent("link down")))
-        ends = [Ended(one, bench.ledger.next_id(), NOON, Status.EXPIRED, "too late") for one in (queued, sent)]
+        ends = [
+            Ended(*bench.key_of(one), bench.ledger.next_id(), NOON, Status.EXPIRED, "too late")
+            for one in (queued, sent)
+        ]
         await bench.ledger.record(ends)
         assert await bench.status(ada, queued) is Status.EXPIRED
         assert await bench.status(ada, sent) is Status.DELIVERED_UPSTREAM
         assert not await bench.claim()
-        assert bench.credits(ada) == 99_000
+        assert await bench.credits(ada) == 99_000
 
     # REC-25 PROMISE-5
     async def test_a_message_is_refunded_once(self, bench: Bench) -> None:
@@ -182,7 +226,7 @@ class NewsContract:
         for _ in range(2):
             await bench.outcome(message_id, (1, WRONG))
             await bench.outcome(message_id, (1, Refused(0x0E, retryable=False)))
-        assert bench.credits(ada) == 100_000
+        assert await bench.credits(ada) == 100_000
 
     async def test_news_of_one_message_in_one_group_is_judged_in_order(self, bench: Bench) -> None:
         """Nothing is lost between two changes of a row that come together."""
@@ -191,7 +235,7 @@ class NewsContract:
         await bench.claim()
         accepted = bench.submitted(message_id, (1, Accepted("a1")))
         receipts = [
-            Received(message_id, bench.ledger.next_id(), NOON, 1, "north", "a1", state, "", "")
+            Received(*bench.key_of(message_id), bench.ledger.next_id(), NOON, 1, "north", "a1", state, "", "")
             for state in ("ENROUTE", "DELIVRD", "ENROUTE")
         ]
         await bench.ledger.record([accepted, *receipts])

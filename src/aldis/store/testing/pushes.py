@@ -4,7 +4,7 @@ import msgspec
 
 from aldis.connectors.base import Accepted, Refused
 from aldis.model.status import Status
-from aldis.model.types import PushResult
+from aldis.model.types import Push, PushResult
 from aldis.store.testing.bench import NOON, URL, Bench
 
 WRONG = Refused(0x0B, retryable=False)
@@ -49,17 +49,17 @@ class PushContract:
     async def test_a_newer_push_takes_the_place_of_an_older(self, bench: Bench) -> None:
         """I8: one a message; the end of the older one changes nothing but the history."""
         ada = await bench.account()
-        message_id = await bench.send(ada, Accepted("a1"))
+        await bench.send(ada, Accepted("a1"))
         await bench.receipt("a1", "UNDELIV")
         await bench.receipt("a1", "DELIVRD")
         old, new = bench.pushes
         assert (old.status, new.status) == (51, 11)
         assert old.push_id != new.push_id
-        await bench.ledger.record_push_results([_result(old.push_id, message_id, delivered=True)])
+        await bench.ledger.record_push_results([_result(old, delivered=True)])
         assert await bench.ledger.due_pushes(NOON, 10) == [new]
-        await bench.ledger.record_push_results([_result(old.push_id, message_id, attempts=3, next_at=NOON + 9)])
+        await bench.ledger.record_push_results([_result(old, attempts=3, next_at=NOON + 9)])
         assert await bench.ledger.due_pushes(NOON, 10) == [new]
-        await bench.ledger.record_push_results([_result(new.push_id, message_id, delivered=True)])
+        await bench.ledger.record_push_results([_result(new, delivered=True)])
         assert not await bench.ledger.due_pushes(NOON + 10**9, 10)
 
     # EAPI-63
@@ -68,14 +68,14 @@ class PushContract:
         ada = await bench.account()
         message_id = await bench.send(ada, WRONG)
         [push] = bench.pushes
-        result = _result(push.push_id, message_id, attempts=1, next_at=NOON + 60, detail="500 oops")
+        result = _result(push, attempts=1, next_at=NOON + 60, detail="500 oops")
         await bench.ledger.record_push_results([result])
         assert not await bench.ledger.due_pushes(NOON + 59, 10)
         [again] = await bench.ledger.due_pushes(NOON + 60, 10)
         assert again == msgspec.structs.replace(push, attempts=1, due_at=NOON + 60)
         state = await bench.store.queue_state(NOON + 60)
         assert (state.pushes, state.oldest_push_at) == (1, NOON + 60)
-        await bench.ledger.record_push_results([_result(push.push_id, message_id, delivered=True, detail="200 OK")])
+        await bench.ledger.record_push_results([_result(push, delivered=True, detail="200 OK")])
         kinds = [(event.kind, event.detail) for event in await bench.history(message_id)]
         assert kinds[1:] == [("push failed", "500 oops"), ("pushed", "200 OK")]
 
@@ -85,7 +85,7 @@ class PushContract:
         ada = await bench.account()
         message_id = await bench.send(ada, Accepted("a1"))
         await bench.receipt("a1", "UNDELIV")
-        await bench.ledger.record_push_results([_result(bench.pushes[0].push_id, message_id, attempts=4)])
+        await bench.ledger.record_push_results([_result(bench.pushes[0], attempts=4)])
         await bench.reopen()
         assert not await bench.ledger.due_pushes(NOON + 10**9, 10)
         assert (await bench.history(message_id))[-1].kind == "push failed"
@@ -112,7 +112,7 @@ class PushContract:
         await bench.receipt("nobody's")
 
         async def everything() -> list[object]:
-            found: list[object] = [bench.credits(ada), await bench.store.queue_state(NOON)]
+            found: list[object] = [await bench.credits(ada), await bench.store.queue_state(NOON)]
             found.append(await bench.ledger.due_pushes(NOON, 10))
             for message_id in (delivered, failed, long):
                 found += [await bench.report(ada, bench.batch_of(message_id)), await bench.history(message_id)]
@@ -136,16 +136,16 @@ class PushContract:
         await bench.submit(ada, [4915100000001, 4915100000002])
         await bench.outcome(refused[0], (1, WRONG))
         await bench.reopen()
-        assert bench.credits(ada) == 10_000 + 2_345 - 6_000 + 3_000
+        assert await bench.credits(ada) == 10_000 + 2_345 - 6_000 + 3_000
 
 
 def _result(
-    push_id: int,
-    message_id: int,
+    push: Push,
     *,
     delivered: bool = False,
     attempts: int = 1,
     next_at: int | None = None,
     detail: str = "",
 ) -> PushResult:
-    return PushResult(push_id, message_id, delivered, attempts, next_at, detail, NOON)
+    key = push.push_id, push.account_id, push.message_id
+    return PushResult(*key, delivered, attempts, next_at, detail, NOON)

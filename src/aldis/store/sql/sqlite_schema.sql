@@ -86,7 +86,7 @@ CREATE TABLE messages (
     seq            BIGINT NOT NULL DEFAULT 0,
     attempts       BIGINT NOT NULL DEFAULT 0,
     sent           BIGINT NOT NULL DEFAULT 0,
-    refunded_milli BIGINT NOT NULL DEFAULT 0,
+    refunded_milli BIGINT NOT NULL DEFAULT 0, fenced BIGINT NOT NULL DEFAULT 0,
     CHECK (refunded_milli = 0 OR refunded_milli = price_milli),
     CHECK (completed_at IS NULL OR due_at IS NULL),
     CHECK (leased_until IS NULL OR due_at IS NULL)

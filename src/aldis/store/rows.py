@@ -1,0 +1,334 @@
+"""What both engines write and read alike: values as rows, and the decisions between two statements of a verb.
+
+Rows begin with account_id where a table may be spread by account; the embedded engine leaves it out.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aldis.lifecycle import START, Standing, is_final
+from aldis.model.status import STATUS, Status
+from aldis.model.types import Account, AccountId, Dca, Push
+from aldis.rules.matching import Candidate, choose, is_number
+from aldis.store.base import (
+    AsNews,
+    Changes,
+    Due,
+    EventRow,
+    Judge,
+    Live,
+    NewBatch,
+    News,
+    Parked,
+    UpstreamId,
+    Verdict,
+)
+
+Row = tuple[Any, ...]
+DAY_MS = 86_400_000
+KEEP_UPSTREAM_IDS_DAYS = 15
+_WAITING = (Status.IN_PROGRESS, Status.RETRY_QUEUED)
+
+# Values as rows
+
+
+def batch_row(batch: NewBatch) -> Row:
+    """Return a batch as it is stored."""
+    return (
+        batch.account_id,
+        batch.batch_id,
+        batch.created_at,
+        batch.last_message_id,
+        batch.parts,
+        batch.dca,
+        batch.body,
+        batch.originator,
+        batch.msg_class,
+        int(batch.want_report),
+        batch.source_id,
+        batch.valid_until,
+        batch.charge_milli,
+    )
+
+
+def message_row(live: Live) -> Row:
+    """Return what judging may have changed of a message."""
+    return (
+        live.account_id,
+        live.message_id,
+        int(live.status),
+        int(live.assumed),
+        live.seq,
+        int(live.sent),
+        live.refunded_milli,
+        live.fenced,
+        live.due_at,
+        live.leased_until,
+        live.completed_at,
+    )
+
+
+def part_rows(live: Live) -> Iterator[Row]:
+    """Yield the standings of a message's parts; one that has a single part stands for it."""
+    if live.parts > 1:
+        for part_no, standing in live.standings.items():
+            yield live.account_id, live.message_id, part_no, int(standing.status), int(standing.assumed)
+
+
+def event_row(event: EventRow) -> Row:
+    """Return a line of the history."""
+    return (
+        event.account_id,
+        event.message_id,
+        event.event_id,
+        event.at,
+        event.kind,
+        int(event.status),
+        event.part_no,
+        event.connector,
+        event.upstream_id,
+        event.detail,
+    )
+
+
+def upstream_row(one: UpstreamId) -> Row:
+    """Return what an upstream calls a part, by the day of its submission."""
+    day = one.submitted_at // DAY_MS
+    return one.account_id, day, one.connector, one.upstream_id, one.message_id, one.part_no, one.attempt
+
+
+def push_row(push: Push) -> Row:
+    """Return a push."""
+    return (
+        push.push_id,
+        push.message_id,
+        push.batch_id,
+        push.account_id,
+        push.url,
+        push.msisdn,
+        int(push.status),
+        push.completed_at,
+        push.source_id,
+        int(push.accept_empty),
+        push.attempts,
+        push.due_at,
+    )
+
+
+def parked_row(one: Parked) -> Row:
+    """Return a row of the inbox."""
+    return (
+        one.inbox_id,
+        one.connector,
+        one.received_at,
+        int(one.is_receipt),
+        one.upstream_id,
+        one.state,
+        one.error,
+        one.source,
+        one.destination,
+        one.text,
+        one.pdu,
+    )
+
+
+def account_row(account: Account) -> Row:
+    """Return an account's fields, its id and credits aside."""
+    return (
+        account.username,
+        account.password_hash,
+        account.daily_quota,
+        account.push_url,
+        account.report_header,
+        int(account.show_transient),
+        int(account.strict_latin1),
+        int(account.accept_empty_push),
+        int(account.disabled),
+    )
+
+
+# Rows as values
+
+
+def parked_of(row: Sequence[Any]) -> Parked:
+    """Read a row of the inbox."""
+    return Parked(
+        inbox_id=row[0],
+        connector=row[1],
+        received_at=row[2],
+        is_receipt=bool(row[3]),
+        upstream_id=row[4],
+        state=row[5],
+        error=row[6],
+        source=row[7],
+        destination=row[8],
+        text=row[9],
+        pdu=row[10],
+    )
+
+
+def account_of(row: Sequence[Any]) -> Account:
+    """Read an account."""
+    return Account(
+        account_id=AccountId(row[0]),
+        username=row[1],
+        password_hash=row[2],
+        credits_milli=row[3],
+        daily_quota=row[4],
+        push_url=row[5],
+        report_header=row[6],
+        show_transient=bool(row[7]),
+        strict_latin1=bool(row[8]),
+        accept_empty_push=bool(row[9]),
+        disabled=bool(row[10]),
+    )
+
+
+def push_of(row: Sequence[Any]) -> Push:
+    """Read a push."""
+    push_id, message_id, batch_id, account_id, url, msisdn, status, at, source_id, accept_empty, attempts, due_at = row
+    return Push(
+        push_id, message_id, batch_id, account_id, url, msisdn, status, at, source_id, bool(accept_empty), attempts,
+        due_at,
+    )  # fmt: skip
+
+
+def live_of(row: Sequence[Any]) -> Live:
+    """Read a message with what judging needs of its batch and account; standings of several parts come later."""
+    parts = row[15]
+    start = Standing(STATUS[row[4]], bool(row[5]))
+    unheard = start if is_final(start.status) else START
+    return Live(
+        message_id=row[0],
+        batch_id=row[1],
+        account_id=row[2],
+        msisdn=row[3],
+        status=row[4],
+        assumed=bool(row[5]),
+        seq=row[6],
+        price_milli=row[7],
+        refunded_milli=row[8],
+        sent=bool(row[9]),
+        attempts=row[10],
+        fenced=row[11],
+        due_at=row[12],
+        leased_until=row[13],
+        completed_at=row[14],
+        parts=parts,
+        valid_until=row[16],
+        want_report=bool(row[17]),
+        source_id=row[18],
+        push_url=row[19],
+        accept_empty_push=bool(row[20]),
+        standings={1: start} if parts == 1 else dict.fromkeys(range(1, parts + 1), unheard),
+    )
+
+
+def due_of(row: Sequence[Any], standings: Mapping[int, Standing] | None) -> Due:
+    """Read a claimed message; `standings` are those of its parts, where it has several and was tried before."""
+    account_id, message_id, batch_id, msisdn, attempt, parts, dca, body, originator, msg_class, valid_until = row
+    pending: tuple[int, ...] = (1,)
+    if parts > 1:
+        known = standings or {}
+        pending = tuple(n for n in range(1, parts + 1) if n not in known or known[n].status in _WAITING)
+    return Due(
+        account_id, message_id, batch_id, msisdn, attempt, parts, Dca(dca), body, originator, msg_class, valid_until,
+        pending,
+    )  # fmt: skip
+
+
+# Decisions between two statements
+
+
+class Purse(NamedTuple):
+    """What an account can pay with, as the open transaction sees it."""
+
+    credits_milli: int
+    daily_quota: int | None
+    quota_day: int
+    quota_used: int
+
+
+def pay(purse: Purse | None, batch: NewBatch) -> tuple[Verdict, Purse | None]:
+    """Judge whether an account can pay for a batch; returns what it has afterwards."""
+    if purse is None:
+        return Verdict.NO_ACCOUNT, None
+    credits_milli, quota, day, used = purse
+    today = batch.created_at // DAY_MS
+    if day != today:
+        used = 0
+    if credits_milli < batch.charge_milli:
+        return Verdict.NO_CREDITS, purse
+    if quota is not None and used + batch.counted > quota:
+        return Verdict.QUOTA_EXCEEDED, purse
+    return Verdict.ADMITTED, Purse(credits_milli - batch.charge_milli, quota, today, used + batch.counted)
+
+
+def judge_all(lives: Mapping[int, Live], news: Sequence[News], judge: Judge) -> tuple[Changes, list[int]]:
+    """Judge news in order over the messages that were loaded; returns the changes, and statuses reached."""
+    changes, reached = Changes(), []
+    for one in news:
+        live = lives.get(one.message_id)
+        if live is not None:
+            before = live.status
+            judge(live, one, changes)
+            if live.status != before:
+                reached.append(int(live.status))
+    return changes, reached
+
+
+Found = dict[tuple[str, str], list[Candidate]]
+"""(connector, upstream_id) -> the parts that it may mean."""
+
+
+def days_to_search(today: int) -> tuple[list[int], list[int]]:
+    """Return the days of submission where a receipt's id is looked for: nearly all are of the first two."""
+    return [today, today - 1], [today - n for n in range(-1, KEEP_UPSTREAM_IDS_DAYS) if n not in (0, 1)]
+
+
+def unsettled_ids(receipts: Sequence[Parked], found: Found) -> list[str]:
+    """Return the ids that are to be looked for in further days too, sorted."""
+    return sorted({one.upstream_id for one in receipts if _is_open(found.get((one.connector, one.upstream_id)), one)})
+
+
+def _is_open(candidates: list[Candidate] | None, receipt: Parked) -> bool:
+    if not candidates:
+        return True
+    return bool(receipt.source) and not any(is_number(one.msisdn, receipt.source) for one in candidates)
+
+
+def candidate_of(account_id: int, message_id: int, part_no: int, msisdn: int, status: int) -> Candidate:
+    """Make a candidate of where a part stands."""
+    return Candidate(account_id, message_id, part_no, msisdn, is_final(STATUS[status]))
+
+
+class Assigned(NamedTuple):
+    """What became of a round of receipts."""
+
+    news: list[News]
+    left: list[Parked]
+    """No part is certain for these."""
+    again: list[Parked]
+    """Where one id stands for several parts, each receipt must find them as the one before it left them."""
+
+
+def assign(receipts: Sequence[Parked], found: Found, as_news: AsNews) -> Assigned:
+    """Give each receipt its part, where that is certain."""
+    news: list[News] = []
+    left: list[Parked] = []
+    again: list[Parked] = []
+    shared: set[tuple[str, str]] = set()
+    for one in receipts:
+        key = (one.connector, one.upstream_id)
+        candidates = found.get(key, [])
+        if key in shared:
+            again.append(one)
+            continue
+        if len(candidates) > 1:
+            shared.add(key)
+        chosen = choose(candidates, one.source)
+        if chosen is None:
+            left.append(one)
+        else:
+            news.append(as_news(chosen, one))
+    return Assigned(news, left, again)
