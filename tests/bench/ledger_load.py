@@ -182,7 +182,7 @@ async def _match(job: dict[str, Any], store: SqliteStore) -> dict[str, Any]:
 
 
 def _count_delivered(store: SqliteStore) -> int:
-    return store.statuses.get(int(Status.DELIVERED), 0)
+    return store.stats.statuses.get(int(Status.DELIVERED), 0)
 
 
 async def _run(job: dict[str, Any]) -> dict[str, Any]:

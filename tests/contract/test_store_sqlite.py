@@ -448,9 +448,9 @@ async def test_close_finishes_what_waits_and_refuses_what_comes_later(tmp_path: 
 
 async def test_calls_that_wait_together_share_a_commit(bench: Bench, store: SqliteStore) -> None:
     ada = await bench.account(credits_milli=1_000_000)
-    before = store.writer.groups
+    before = store.stats.groups
     await asyncio.gather(*(bench.submit(ada) for _ in range(400)))
-    assert store.writer.groups - before <= 40
+    assert store.stats.groups - before <= 40
     assert await bench.credits(ada) == 600_000
 
 

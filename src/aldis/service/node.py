@@ -228,7 +228,7 @@ class Node:
                     await self.store.remember_last_id(last)
                     noted = last
                 self._queue = await self.store.queue_state(self._now_ms())
-                while await self.store.forget_upstream_ids(self._now_ms()):
+                while await self.store.tidy(self._now_ms()):
                     pass
             except OurError as error:
                 log.warning("tidying waits", error=str(error))

@@ -7,16 +7,15 @@ from aldis.connectors.base import Connector
 from aldis.dispatch import Dispatch
 from aldis.inbound import Inbound
 from aldis.push.engine import PushEngine
-from aldis.store.base import QueueState
-from aldis.store.sqlite import SqliteStore
-from aldis.store.sqlite.writer import SIZE_BUCKETS, TIME_BUCKETS_S
+from aldis.store.base import QueueState, Store
+from aldis.store.group import SIZE_BUCKETS, TIME_BUCKETS_S
 from aldis.web.metrics import Histogram, Sample
 
 _NONE: Mapping[str, str] = {}
 
 
 def samples_of(
-    store: SqliteStore,
+    store: Store,
     dispatch: Dispatch,
     inbound: Inbound,
     push: PushEngine,
@@ -35,8 +34,8 @@ def samples_of(
     yield from _pushes(push)
 
 
-def _ledger(store: SqliteStore, state: QueueState, now: int) -> Iterator[Sample | Histogram]:
-    writer = store.writer
+def _ledger(store: Store, state: QueueState, now: int) -> Iterator[Sample | Histogram]:
+    stats = store.stats
     yield _gauge("aldis_queue_depth", "Messages that may be sent now and wait.", state.due)
     age = (now - state.oldest_due_at) / 1000 if state.oldest_due_at is not None else 0
     yield _gauge("aldis_queue_age_seconds", "How long the oldest of them waits.", age)
@@ -46,11 +45,11 @@ def _ledger(store: SqliteStore, state: QueueState, now: int) -> Iterator[Sample 
     push_age = (now - state.oldest_push_at) / 1000 if state.oldest_push_at is not None else 0
     yield _gauge("aldis_push_age_seconds", "How long the oldest of them is due.", push_age)
     yield _gauge("aldis_ledger_writable", "1 while durability can be given.", 0 if store.problems() else 1)
-    yield _gauge("aldis_commit_waiting", "Items that wait for a commit.", writer.waiting)
-    yield _gauge("aldis_wal_bytes", "Size of the ledger's write-ahead log.", store.wal_bytes)
-    yield Histogram("aldis_commit_items", "Items in a commit.", SIZE_BUCKETS, writer.size_counts, writer.items)
-    yield Histogram("aldis_commit_seconds", "Time of a commit.", TIME_BUCKETS_S, writer.time_counts, writer.busy_s)
-    for status, count in sorted(dict(store.statuses).items()):
+    yield _gauge("aldis_commit_waiting", "Items that wait for a commit.", stats.waiting)
+    yield from (_gauge(*one) for one in store.gauges())
+    yield Histogram("aldis_commit_items", "Items in a commit.", SIZE_BUCKETS, stats.size_counts, stats.items)
+    yield Histogram("aldis_commit_seconds", "Time of a commit.", TIME_BUCKETS_S, stats.time_counts, stats.busy_s)
+    for status, count in sorted(dict(store.stats.statuses).items()):
         yield Sample(
             "aldis_statuses_total", "counter", "Statuses that messages reached.", {"status": str(status)}, count
         )

@@ -13,6 +13,7 @@ import msgspec
 from aldis.lifecycle import Standing
 from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushResult
 from aldis.rules.matching import Candidate
+from aldis.store.group import CommitStats
 
 MessageRow = tuple[int, int, int, int, int, int, str, int | None, int | None]
 """message_id, batch_id, account_id, msisdn, status, price_milli, connector, due_at, completed_at"""
@@ -222,7 +223,13 @@ class QueueState(msgspec.Struct, frozen=True):
 
 
 class Store(Protocol):
-    """The tables, whatever engine holds them."""
+    """The tables, whatever engine holds them.
+
+    Every call fails with `LedgerUnavailable` while durability can't be given.
+    """
+
+    stats: CommitStats
+    """What was committed so far."""
 
     def admit(self, batches: Sequence[NewBatch]) -> Awaitable[Sequence[Admission]]:
         """Write batches with their messages, the charge, the quota and the duplicate check in one transaction (T1)."""
@@ -293,6 +300,15 @@ class Store(Protocol):
     async def credits_of(self, account_id: int) -> int:
         """Return the credits of an account in milli-credits."""
 
+    async def rematch(self, since: int, judge: Judge, as_news: AsNews) -> int:
+        """Judge receipts parked since a time whose part is known by now; returns how many found one.
+
+        Where several transactions write at once, a receipt and the id that it names may miss each other.
+        """
+
+    async def tidy(self, now: int) -> int:
+        """Drop what is past its time, and prepare what will be needed; returns 0 once all is done for now."""
+
     async def remember_last_id(self, last_id: int) -> None:
         """Note how far this node's ids have come."""
 
@@ -301,6 +317,9 @@ class Store(Protocol):
 
     def problems(self) -> Sequence[str]:
         """Return why durability can't be given now; empty when it can."""
+
+    def gauges(self) -> Sequence[tuple[str, str, float]]:
+        """Return the engine's own numbers for /metrics: name, what it is, value."""
 
     def close(self) -> Awaitable[None]:
         """Finish the commit under way and close the files."""

@@ -248,6 +248,11 @@ class Purse(NamedTuple):
     quota_day: int
     quota_used: int
 
+    @property
+    def charged(self) -> tuple[int, int, int]:
+        """What a charge changes: credits, the quota's day and what was used of it."""
+        return self.credits_milli, self.quota_day, self.quota_used
+
 
 def pay(purse: Purse | None, batch: NewBatch) -> tuple[Verdict, Purse | None]:
     """Judge whether an account can pay for a batch; returns what it has afterwards."""

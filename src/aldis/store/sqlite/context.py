@@ -1,15 +1,14 @@
 """The write connection as verbs use it: few statements, and what a transaction causes once it is on disk."""
 
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
 
 import apsw
 
-from aldis.model.types import Push
+from aldis.store.group import Effects
 from aldis.store.rows import Purse
 from aldis.store.sqlfile import queries
 
@@ -32,56 +31,35 @@ def carray(values: list[Any]) -> Any:
 class Context:
     """The write connection, and what a transaction will have caused once it is committed."""
 
-    def __init__(self, connection: apsw.Connection, on_pushes: Callable[[list[Push]], None]) -> None:
+    def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
         self.cursor = connection.cursor()
-        self._on_pushes = on_pushes
-        self._pushes: dict[int, Push] = {}
-        self._saved: tuple[dict[int, Push], int] = {}, 0
-        self.reached: list[int] = []
+        self.effects = Effects()
+        self._before_item = self.effects
         self.purses: dict[int, Purse] = {}
         """By account; the writer alone changes what they can pay with."""
-        self.statuses: Counter[int] = Counter()
         self.parked = int(self.one(SQL["count_parked"]) or 0)
         self._parked_before = self.parked
 
     def begin(self) -> None:
         """Forget what an earlier transaction caused."""
-        self._pushes = {}
-        self.reached = []
+        self.effects = Effects()
         self._parked_before = self.parked
 
     def begin_item(self) -> None:
         """Mark where one job starts."""
-        self._saved = dict(self._pushes), len(self.reached)
+        self._before_item = self.effects.mark()
 
     def rolled_back_item(self) -> None:
         """Take back what one job caused."""
         self.purses.clear()
-        self._pushes, reached = self._saved
-        del self.reached[reached:]
+        self.effects = self._before_item
         self.parked = int(self.one(SQL["count_parked"]) or 0)
 
     def rolled_back(self) -> None:
         """Take back what the transaction caused."""
         self.purses.clear()
         self.parked = self._parked_before
-
-    def take_effects(self) -> tuple[list[Push], list[int]]:
-        """Return what the committed transaction caused: pushes, and statuses that messages reached."""
-        return list(self._pushes.values()), self.reached
-
-    def committed(self, effects: tuple[list[Push], list[int]]) -> None:
-        """Tell, on the loop, that it is on disk."""
-        pushes, reached = effects
-        self.statuses.update(reached)
-        if pushes:
-            self._on_pushes(pushes)
-
-    def owe(self, pushes: Iterable[Push]) -> None:
-        """Note pushes to go out after the commit; the newest of a message."""
-        for push in pushes:
-            self._pushes[push.message_id] = push
 
     def one(self, sql: str, bindings: Sequence[Any] = ()) -> Any:
         """Return the first column of the first row, or None."""

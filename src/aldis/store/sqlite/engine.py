@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from aldis.model.errors import SettingsError
 from aldis.model.status import STATUS
 from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushResult, Report
 from aldis.store.base import Admission, AsNews, Due, EventRow, Judge, Lease, NewBatch, News, Parked, QueueState
+from aldis.store.group import CommitStats
 from aldis.store.rows import DAY_MS, KEEP_UPSTREAM_IDS_DAYS, account_of, push_of
 from aldis.store.sqlite import verbs
 from aldis.store.sqlite.context import SQL, Context
@@ -73,18 +74,14 @@ class SqliteStore:
         self._reader.pragma("cache_size", -16_384)
         self._read = self._reader.cursor().execute
         self._accounts: dict[str, Account] = {}
-        self._context = Context(connection, on_pushes)
-        self.writer = Writer(connection, self._context, asyncio.get_running_loop(), max_waiting)
+        self._context = Context(connection)
+        self.stats = CommitStats(on_pushes)
+        self.writer = Writer(connection, self._context, self.stats, asyncio.get_running_loop(), max_waiting)
         self.wal_bytes = 0
         """Size of the write-ahead log at the last look."""
         self._stop = threading.Event()
         self._checkpointer = threading.Thread(target=self._checkpoint, name="ledger-checkpoint", daemon=True)
         self._checkpointer.start()
-
-    @property
-    def statuses(self) -> Mapping[int, int]:
-        """How many messages reached each status since the start."""
-        return self._context.statuses
 
     @property
     def parked(self) -> int:
@@ -250,7 +247,11 @@ class SqliteStore:
         """Note how far this node's ids have come, for a start with a clock set back."""
         await self.writer.call(verbs.remember_last_id, (last_id,))
 
-    async def forget_upstream_ids(self, now: int) -> int:
+    async def rematch(self, since: int, judge: Judge, as_news: AsNews) -> int:
+        """Find nothing: the one writer sees every receipt and every id."""
+        return 0
+
+    async def tidy(self, now: int) -> int:
         """Drop upstream ids past their time; returns how many went, at most some thousand."""
         day = now // DAY_MS - KEEP_UPSTREAM_IDS_DAYS
         [gone] = await self.writer.call(verbs.forget_upstream_ids, (day,))
@@ -262,6 +263,10 @@ class SqliteStore:
         if self.wal_bytes > WAL_ALARM_BYTES:
             found.append(f"the write-ahead log has {self.wal_bytes >> 20} MiB: checkpoints don't get through")
         return found
+
+    def gauges(self) -> Sequence[tuple[str, str, float]]:
+        """Return the size of the write-ahead log."""
+        return [("aldis_wal_bytes", "Size of the ledger's write-ahead log.", self.wal_bytes)]
 
     async def close(self) -> None:
         """Finish the commit under way and close the files."""

@@ -42,13 +42,11 @@ def admit(context: Context, batches: list[NewBatch]) -> list[Admission]:
     context.write("insert_messages", list(chain.from_iterable(batch.messages for batch in admitted)))
     pushes = [push for batch in admitted for push in batch.pushes]
     context.write("put_pushes", [rows.push_row(push) for push in pushes])
-    context.owe(pushes)
+    context.effects.owe(pushes)
     for (account_id, number), batch_id in numbered.items():
         context.cursor.execute(SQL["insert_duplicate"], (account_id, number, batch_id))
     for account_id in touched:
-        purse = purses[account_id]
-        charge = (purse.credits_milli, purse.quota_day, purse.quota_used, account_id)
-        context.cursor.execute(SQL["charge_account"], charge)
+        context.cursor.execute(SQL["charge_account"], (*purses[account_id].charged, account_id))
     return answers
 
 
@@ -136,7 +134,7 @@ def _find_parked(context: Context, news: list[News]) -> list[Parked]:
 def _judge_all(context: Context, news: Sequence[News], judge: Judge) -> None:
     lives = _load(context, list({one.message_id for one in news}))
     changes, reached = rows.judge_all(lives, news, judge)
-    context.reached += reached
+    context.effects.reached += reached
     _save(context, [live for live in lives.values() if live.touched], changes)
 
 
@@ -161,7 +159,7 @@ def _save(context: Context, lives: list[Live], changes: Changes) -> None:
     context.write("insert_upstream_ids", [rows.upstream_row(one)[1:] for one in changes.upstream_ids])
     newest = {push.message_id: push for push in changes.pushes}
     context.write("put_pushes", [rows.push_row(push) for push in newest.values()])
-    context.owe(newest.values())
+    context.effects.owe(newest.values())
     for account_id, amount in changes.refunds:
         context.purses.pop(account_id, None)
         context.cursor.execute(SQL["refund"], (amount, account_id))

@@ -12,35 +12,20 @@ import apsw
 import structlog
 
 from aldis.model.errors import LedgerUnavailable, OurError, Overloaded
+from aldis.store.group import MAX_GROUP_ITEMS, MAX_GROUP_JOBS, CommitStats, Effects, Job, by_verb, items_of, share_out
+from aldis.store.sqlite.context import Context
 
 log = structlog.get_logger()
 
-Verb = Callable[["Any", list[Any]], list[Any]]
+Verb = Callable[[Context, list[Any]], list[Any]]
 """Runs inside the transaction over the items of all calls that were folded; answers item by item."""
 
-MAX_GROUP_ITEMS = 20_000
-MAX_GROUP_JOBS = 512
 CROWD = 8
 LINGER_S = 0.0001
 """After a group of more than a crowd, wait so long for others to join the next: they are on their way."""
-SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 20_000)
-TIME_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-
 _DISK_FULL = (apsw.FullError,)
 _NOT_NOW = (apsw.BusyError, apsw.LockedError, apsw.NoMemError)
 _DISK_BROKEN = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError, apsw.CantOpenError)
-
-
-class _Job:
-    __slots__ = ("error", "future", "items", "result", "verb", "weight")
-
-    def __init__(self, verb: Verb, items: Sequence[Any], weight: int, future: "asyncio.Future[Any]") -> None:
-        self.verb = verb
-        self.items = items
-        self.weight = weight
-        self.future = future
-        self.result: list[Any] = []
-        self.error: BaseException | None = None
 
 
 class Writer:
@@ -54,7 +39,8 @@ class Writer:
     def __init__(
         self,
         connection: apsw.Connection,
-        context: Any,
+        context: Context,
+        stats: CommitStats,
         loop: asyncio.AbstractEventLoop,
         max_waiting: int = 200_000,
     ) -> None:
@@ -62,26 +48,21 @@ class Writer:
 
         Args:
             connection: The one write connection.
-            context: What verbs get as their first argument; `begin()`, `committed()` and `rolled_back()` are called
-                around each try, the second on the loop.
+            context: What verbs get as their first argument.
+            stats: Counts groups, and hears on the loop what they caused.
             loop: Where futures live.
             max_waiting: Items that may wait; past it calls fail with Overloaded.
         """
         self._connection = connection
         self._context = context
+        self._stats = stats
         self._loop = loop
-        self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
-        self._fresh: list[_Job] = []
+        self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._fresh: list[Job] = []
         self._max_waiting = max_waiting
         self._broken = ""
         self._full = ""
         self._is_closed = False
-        self.waiting = 0
-        self.groups = 0
-        self.items = 0
-        self.busy_s = 0.0
-        self.size_counts = [0] * (len(SIZE_BUCKETS) + 1)
-        self.time_counts = [0] * (len(TIME_BUCKETS_S) + 1)
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -98,13 +79,13 @@ class Writer:
         """
         if self._broken or self._is_closed:
             raise LedgerUnavailable
-        if self.waiting + weight > self._max_waiting and self.waiting:
+        if self._stats.waiting + weight > self._max_waiting and self._stats.waiting:
             raise Overloaded
-        self.waiting += weight
+        self._stats.waiting += weight
         future: asyncio.Future[Any] = self._loop.create_future()
         if not self._fresh:
             self._loop.call_soon(self._hand_over)
-        self._fresh.append(_Job(verb, items, weight, future))
+        self._fresh.append(Job(verb, items, weight, future))
         return future
 
     def _hand_over(self) -> None:
@@ -122,8 +103,8 @@ class Writer:
 
     def _run(self) -> None:
         closing = False
-        backlog: deque[_Job] = deque()
-        group: list[_Job] = []
+        backlog: deque[Job] = deque()
+        group: list[Job] = []
         while not closing or backlog:
             closing = self._gather(backlog, wait=not backlog and not closing) or closing
             if len(group) > CROWD and not closing:
@@ -137,7 +118,7 @@ class Writer:
             if group:
                 self._commit_or_break(group, weight)
 
-    def _gather(self, backlog: "deque[_Job]", *, wait: bool) -> bool:
+    def _gather(self, backlog: "deque[Job]", *, wait: bool) -> bool:
         """Take in all that was handed over; True once the end was announced."""
         try:
             while len(backlog) < MAX_GROUP_JOBS:
@@ -150,7 +131,7 @@ class Writer:
             pass
         return False
 
-    def _commit_or_break(self, group: list[_Job], weight: int) -> None:
+    def _commit_or_break(self, group: list[Job], weight: int) -> None:
         """Commit; whatever surprise there is, the thread lives on and every job has its answer."""
         try:
             self._commit(group, weight)
@@ -160,9 +141,9 @@ class Writer:
                 job.error = job.error or OurError()
             self._loop.call_soon_threadsafe(self._resolve, group, None, weight)
 
-    def _commit(self, group: list[_Job], weight: int) -> None:
+    def _commit(self, group: list[Job], weight: int) -> None:
         started = time.perf_counter()
-        effects: Any = None
+        effects: Effects | None = None
         try:
             if self._broken:
                 raise LedgerUnavailable
@@ -182,10 +163,10 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - the thread must answer every job, whatever happened
             self._refuse(group, error)
         spent = time.perf_counter() - started
-        self._count(weight, spent)
+        self._stats.count(weight, spent)
         self._loop.call_soon_threadsafe(self._resolve, group, effects, weight)
 
-    def _refuse(self, group: list[_Job], error: Exception) -> None:
+    def _refuse(self, group: list[Job], error: Exception) -> None:
         for job in group:
             job.error = error
         try:
@@ -195,7 +176,7 @@ class Writer:
             self._broken = self._broken or f"rollback failed: {rollback_error}"
         log.error("commit failed", problem=self._broken or self._full or str(error), jobs=len(group))
 
-    def _transact(self, group: list[_Job]) -> Any:
+    def _transact(self, group: list[Job]) -> Effects:
         try:
             return self._try(lambda: self._run_folded(group))
         except (*_DISK_FULL, *_DISK_BROKEN, *_NOT_NOW):
@@ -204,7 +185,7 @@ class Writer:
             log.warning("group retried one by one", error=repr(error), jobs=len(group))
             return self._try(lambda: self._run_singly(group))
 
-    def _try(self, body: Callable[[], None]) -> Any:
+    def _try(self, body: Callable[[], None]) -> Effects:
         self._context.begin()
         self._connection.execute("BEGIN IMMEDIATE")
         try:
@@ -215,23 +196,13 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             self._context.rolled_back()
             raise
-        return self._context.take_effects()
+        return self._context.effects
 
-    def _run_folded(self, group: list[_Job]) -> None:
-        by_verb: dict[Verb, list[_Job]] = {}
-        for job in group:
-            by_verb.setdefault(job.verb, []).append(job)
-        for verb, jobs in by_verb.items():
-            if len(jobs) == 1:
-                jobs[0].result = verb(self._context, list(jobs[0].items))
-                continue
-            answers = verb(self._context, [item for job in jobs for item in job.items])
-            start = 0
-            for job in jobs:
-                job.result = answers[start : start + len(job.items)]
-                start += len(job.items)
+    def _run_folded(self, group: list[Job]) -> None:
+        for verb, jobs in by_verb(group):
+            share_out(jobs, verb(self._context, items_of(jobs)))
 
-    def _run_singly(self, group: list[_Job]) -> None:
+    def _run_singly(self, group: list[Job]) -> None:
         for job in group:
             self._context.begin_item()
             try:
@@ -243,33 +214,11 @@ class Writer:
                 self._context.rolled_back_item()
                 job.error = error
 
-    def _count(self, weight: int, spent_s: float) -> None:
-        self.groups += 1
-        self.items += weight
-        self.busy_s += spent_s
-        self.size_counts[_bucket(SIZE_BUCKETS, weight)] += 1
-        self.time_counts[_bucket(TIME_BUCKETS_S, spent_s)] += 1
-
-    def _resolve(self, group: list[_Job], effects: Any, weight: int) -> None:
-        self.waiting -= weight
+    def _resolve(self, group: list[Job], effects: Effects | None, weight: int) -> None:
+        self._stats.waiting -= weight
         try:
             if effects is not None:
-                self._context.committed(effects)
+                self._stats.committed(effects)
         finally:
-            self._answer(group)
-
-    def _answer(self, group: list[_Job]) -> None:
-        for job in group:
-            if job.future.done():
-                continue
-            if job.error is not None:
-                job.future.set_exception(job.error)
-            else:
-                job.future.set_result(job.result)
-
-
-def _bucket(bounds: Sequence[float], value: float) -> int:
-    for index, bound in enumerate(bounds):
-        if value <= bound:
-            return index
-    return len(bounds)
+            for job in group:
+                job.answer()

@@ -1,0 +1,139 @@
+"""Connections to the database, and what its errors mean to us."""
+
+from typing import Any, TypeAlias
+
+import asyncpg
+import structlog
+
+from aldis.model.errors import LedgerUnavailable, SettingsError
+
+log = structlog.get_logger()
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+CONNECT_S = 5.0
+COMMAND_S = 15.0
+"""Longer than the server's own limits below: past it the server itself is not to be trusted."""
+OLDEST_SERVER = 140_000
+_SETTINGS = {
+    "statement_timeout": "12s",
+    "lock_timeout": "3s",
+    "idle_in_transaction_session_timeout": "15s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "client_encoding": "utf8",
+    "jit": "off",
+}
+_KEPT_PLANS = {
+    # What was true of a queue when it was looked at last is not what is true now: a plan that scans a table which is
+    # empty today would be kept while it grows to millions of rows.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+}
+
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    OSError,
+    TimeoutError,
+)
+"""The connection is gone or not to be trusted; `DataError` is an InterfaceError too, and only a bad value."""
+CONFLICT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""Two transactions stood in each other's way: the same again works."""
+NO_ROOM = (
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.PostgresSystemError,
+)
+"""The server can't write now."""
+
+
+def is_lost(error: BaseException) -> bool:
+    """Tell whether an error says that the connection is of no more use."""
+    return isinstance(error, LOST) and not isinstance(error, asyncpg.DataError | asyncpg.QueryCanceledError)
+
+
+async def connect(url: str, name: str, *, keep_plans: bool = True) -> Connection:
+    """Open a connection.
+
+    Args:
+        url: `postgresql://user:password@host:port/database`.
+        name: What it is for, shown in pg_stat_activity.
+        keep_plans: Plan each statement once, by index; off for an operator's questions.
+
+    Raises:
+        OSError, TimeoutError, asyncpg.PostgresError: there is no server, or it does not let us in.
+    """
+    settings = _SETTINGS | (_KEPT_PLANS if keep_plans else {}) | {"application_name": f"aldis {name}"}
+    connection: Connection = await asyncpg.connect(
+        url, timeout=CONNECT_S, command_timeout=COMMAND_S, server_settings=settings, statement_cache_size=256,
+        max_cached_statement_lifetime=0,
+    )  # fmt: skip
+    if await connection.fetchval("SHOW synchronous_commit") in ("off", "local"):
+        await connection.execute("SET synchronous_commit = on")
+    return connection
+
+
+async def connect_first(url: str, *, must_be_durable: bool) -> Connection:
+    """Open the first connection of a process, with a look at the server.
+
+    Raises:
+        SettingsError: it can't be reached or used; the text says what to do.
+    """
+    try:
+        connection = await connect(url, "start", keep_plans=False)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+        raise SettingsError(f"the database of ledger.url can't be used: {words_of(error)}") from None
+    problem = await _find_problem(connection, must_be_durable)
+    if problem:
+        await connection.close()
+        raise SettingsError(f"the database of ledger.url can't be used: {problem}")
+    return connection
+
+
+async def _find_problem(connection: Connection, must_be_durable: bool) -> str:
+    version = int(await connection.fetchval("SHOW server_version_num"))
+    if version < OLDEST_SERVER:
+        return f"it is PostgreSQL {version // 10_000}, and 14 or newer is needed"
+    if await connection.fetchval("SHOW server_encoding") != "UTF8":
+        return "its encoding is not UTF8: create it with ENCODING 'UTF8'"
+    if await connection.fetchval("SELECT pg_is_in_recovery()"):
+        return "it is a standby, which can't be written"
+    if must_be_durable:
+        for setting in ("fsync", "full_page_writes"):
+            if await connection.fetchval(f"SHOW {setting}") == "off":
+                return f"{setting} is off there: it would lose what was acknowledged; set it on"
+    return ""
+
+
+def words_of(error: BaseException) -> str:
+    """Return what a person can make of an error: never the URL, which may hold a password."""
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
+def unavailable(error: BaseException) -> LedgerUnavailable:
+    """Return what callers get when the database can't be used now; the log has the reason."""
+    refusal = LedgerUnavailable()
+    refusal.__cause__ = error
+    return refusal
+
+
+def quote(text: str) -> str:
+    """Return a text as a column takes it: PostgreSQL's can't hold NUL, which some upstreams send."""
+    return text.replace("\0", "\u2400") if "\0" in text else text
+
+
+def columns(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
+    """Return rows, of which there is at least one, as one array a column."""
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,34 @@
+"""Bring a PostgreSQL ledger up to date."""
+
+from aldis.store.migrate import pending
+from aldis.store.postgres.connection import Connection
+from aldis.store.postgres.partitions import LOCK
+
+_TABLE = """CREATE TABLE IF NOT EXISTS migrations
+(number BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)"""
+
+
+async def migrate(connection: Connection) -> int:
+    """Apply what is missing, each migration in one transaction; returns how many were applied.
+
+    Nodes that start at the same time wait for each other.
+
+    Raises:
+        SettingsError: the database is newer than this program, or a migration was changed after it ran.
+    """
+    await connection.execute("SET lock_timeout = '60s'; SET statement_timeout = 0")
+    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    try:
+        await connection.execute(_TABLE)
+        done = {row[0]: row[1] for row in await connection.fetch("SELECT number, checksum FROM migrations")}
+        missing = pending("postgres", done)
+        for one in missing:
+            async with connection.transaction():
+                await connection.execute(one.sql, timeout=3_600)
+                await connection.execute(
+                    "INSERT INTO migrations VALUES ($1, $2, $3)", one.number, one.name, one.checksum
+                )
+        return len(missing)
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+        await connection.execute("SET lock_timeout = '3s'; SET statement_timeout = '12s'")

@@ -1,0 +1,355 @@
+-- Queries of the PostgreSQL engine. Sets arrive as arrays, one a column, and are joined as rows of unnest(). Bounds on
+-- message_id beside them say which partitions to look into.
+
+-- name: lock_purses
+-- What accounts can pay with, locked in one order until the commit.
+SELECT account_id, credits_milli, daily_quota, quota_day, quota_used FROM accounts
+WHERE account_id = ANY($1::bigint[]) ORDER BY account_id FOR NO KEY UPDATE;
+
+-- name: charge_accounts
+-- Writes credits and quota after a group; the CHECK on credits is the floor.
+UPDATE accounts a SET credits_milli = v.credits_milli, quota_day = v.quota_day, quota_used = v.quota_used
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+AS v(account_id, credits_milli, quota_day, quota_used) WHERE a.account_id = v.account_id;
+
+-- name: find_duplicates
+-- The batches that earlier submissions with the same numbers made.
+SELECT d.account_id, d.stop_dup_id, d.batch_id FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, stop_dup_id)
+JOIN deduplications d ON d.account_id = k.account_id AND d.stop_dup_id = k.stop_dup_id;
+
+-- name: insert_duplicates
+-- Remembers submissions' numbers with their batches.
+INSERT INTO deduplications (account_id, stop_dup_id, batch_id)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]);
+
+-- name: insert_batches
+-- Writes batches.
+INSERT INTO batches (account_id, batch_id, created_at, last_message_id, parts, dca, body, originator, msg_class,
+want_report, source_id, valid_until, charged_milli)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[],
+$8::text[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], $13::bigint[]);
+
+-- name: insert_messages
+-- Writes messages as they are admitted, and queues those that are to be sent.
+WITH v AS MATERIALIZED (
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+    $7::text[], $8::bigint[], $9::bigint[], $10::bigint[])
+    AS v(message_id, batch_id, account_id, msisdn, status, price_milli, connector, due_at, completed_at, parts)
+), written AS (
+    INSERT INTO messages (account_id, message_id, batch_id, msisdn, status, price_milli, connector, completed_at)
+    SELECT account_id, message_id, batch_id, msisdn, status, price_milli, connector, completed_at FROM v
+)
+INSERT INTO queue (account_id, message_id, batch_id, msisdn, parts, connector, due_at)
+SELECT account_id, message_id, batch_id, msisdn, parts, connector, due_at FROM v WHERE due_at IS NOT NULL;
+
+-- name: claim
+-- Leases due messages of a connector, oldest first, from a low-water mark on, to a node that is alive (or to nobody).
+WITH picked AS MATERIALIZED (
+    SELECT q.account_id, q.message_id, q.parts, q.due_at FROM queue q
+    WHERE q.connector = $1 AND q.due_at BETWEEN $2 AND $3
+    AND ($6::bigint = 0 OR EXISTS (SELECT FROM nodes n WHERE n.epoch = $6))
+    ORDER BY q.due_at, q.message_id LIMIT $4 FOR UPDATE OF q SKIP LOCKED
+), fitting AS MATERIALIZED (
+    SELECT account_id, message_id, due_at FROM (
+        SELECT p.*, sum(parts) OVER w AS total, row_number() OVER w AS place
+        FROM picked p WINDOW w AS (ORDER BY due_at, message_id)
+    ) s WHERE total <= $4 OR place = 1
+), leased AS (
+    UPDATE queue q SET due_at = NULL, leased_until = $5, holder = $6, attempts = q.attempts + 1 FROM fitting f
+    WHERE q.account_id = f.account_id AND q.message_id = f.message_id
+    RETURNING f.due_at, q.account_id, q.message_id, q.batch_id, q.msisdn, q.attempts, q.parts
+)
+SELECT l.due_at, l.account_id, l.message_id, l.batch_id, l.msisdn, l.attempts, l.parts, b.dca, b.body, b.originator,
+b.msg_class, b.valid_until
+FROM leased l JOIN batches b ON b.account_id = l.account_id AND b.batch_id = l.batch_id;
+
+-- name: oldest_due
+-- Since when the oldest message of a connector waits: the sweep that lets the low-water mark go back.
+SELECT due_at FROM queue WHERE connector = $1 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1;
+
+-- name: load_parts
+-- Standings of the parts of messages that have several.
+SELECT p.message_id, p.part_no, p.status, p.assumed FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
+JOIN parts p ON p.account_id = k.account_id AND p.message_id = k.message_id AND p.message_id BETWEEN $3 AND $4;
+
+-- name: lock_messages
+-- Messages with what judging their news needs of batch and account, locked in one order; the queue's columns are read
+-- after the lock is held.
+SELECT m.message_id, m.batch_id, m.account_id, m.msisdn, m.status, m.assumed, m.seq, m.price_milli, m.refunded_milli,
+m.sent, m.attempts, m.fenced, NULL::bigint, NULL::bigint, m.completed_at, b.parts, b.valid_until, b.want_report,
+b.source_id, a.push_url, a.accept_empty_push
+FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
+JOIN messages m ON m.account_id = k.account_id AND m.message_id = k.message_id AND m.message_id BETWEEN $3 AND $4
+JOIN batches b ON b.account_id = k.account_id AND b.batch_id = m.batch_id AND b.batch_id BETWEEN $5 AND $4
+JOIN accounts a ON a.account_id = k.account_id
+ORDER BY m.message_id FOR NO KEY UPDATE OF m;
+
+-- name: lock_queued
+-- Where messages that are not upstream yet stand in the queue, locked against claims.
+SELECT q.message_id, q.due_at, q.leased_until, q.attempts
+FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
+JOIN queue q ON q.account_id = k.account_id AND q.message_id = k.message_id
+ORDER BY q.message_id FOR UPDATE OF q;
+
+-- name: save_messages
+-- Writes messages back after judging.
+UPDATE messages m SET status = v.status, assumed = v.assumed, seq = v.seq, sent = v.sent,
+refunded_milli = v.refunded_milli, fenced = v.fenced, attempts = v.attempts, completed_at = v.completed_at
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+$8::bigint[], $9::bigint[], $10::bigint[])
+AS v(account_id, message_id, status, assumed, seq, sent, refunded_milli, fenced, attempts, completed_at)
+WHERE m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $11 AND $12;
+
+-- name: leave_queue
+-- Takes messages out of the queue: taken upstream, or over.
+DELETE FROM queue q USING unnest($1::bigint[], $2::bigint[]) AS v(account_id, message_id)
+WHERE q.account_id = v.account_id AND q.message_id = v.message_id;
+
+-- name: keep_queued
+-- Lets messages wait in the queue, or be held as they were; one that had left it comes back.
+INSERT INTO queue (account_id, message_id, batch_id, msisdn, parts, connector, due_at, leased_until, attempts)
+SELECT v.account_id, v.message_id, m.batch_id, m.msisdn, v.parts, m.connector, v.due_at, v.leased_until, v.attempts
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+AS v(account_id, message_id, parts, due_at, leased_until, attempts)
+JOIN messages m ON m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $7 AND $8
+ON CONFLICT (account_id, message_id) DO UPDATE SET due_at = EXCLUDED.due_at, leased_until = EXCLUDED.leased_until;
+
+-- name: save_parts
+-- Writes standings of parts.
+INSERT INTO parts (account_id, message_id, part_no, status, assumed)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+ON CONFLICT (account_id, message_id, part_no) DO UPDATE SET status = EXCLUDED.status, assumed = EXCLUDED.assumed;
+
+-- name: insert_events
+-- Appends to the history.
+INSERT INTO events (account_id, message_id, event_id, at, kind, status, part_no, connector, upstream_id, detail)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[],
+$8::text[], $9::text[], $10::text[]);
+
+-- name: insert_upstream_ids
+-- Learns what upstreams call parts; the same again changes nothing.
+INSERT INTO upstream_ids (account_id, day, connector, upstream_id, message_id, part_no, attempt)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
+ON CONFLICT DO NOTHING;
+
+-- name: put_pushes
+-- Owes reports; a newer one takes the place of an older one of the same message. While the older one is held by a node
+-- that lives, the newer one is that node's too, so that the two can't overtake each other.
+INSERT INTO pushes AS p (push_id, message_id, batch_id, account_id, url, msisdn, status, completed_at, source_id,
+accept_empty, attempts, due_at, owner)
+SELECT v.*, $13::bigint FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[],
+$7::bigint[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[])
+AS v(push_id, message_id, batch_id, account_id, url, msisdn, status, completed_at, source_id, accept_empty, attempts,
+due_at)
+ON CONFLICT (account_id, message_id) DO UPDATE SET push_id = EXCLUDED.push_id, batch_id = EXCLUDED.batch_id,
+url = EXCLUDED.url, status = EXCLUDED.status, completed_at = EXCLUDED.completed_at, attempts = EXCLUDED.attempts,
+due_at = EXCLUDED.due_at, last_error = '',
+owner = CASE WHEN p.due_at IS NOT NULL AND EXISTS (SELECT FROM nodes n WHERE n.epoch = p.owner AND n.epoch <> 0)
+    THEN p.owner ELSE EXCLUDED.owner END
+RETURNING message_id, owner;
+
+-- name: refund
+-- Gives credits back.
+UPDATE accounts a SET credits_milli = a.credits_milli + v.amount FROM (
+    SELECT account_id, sum(amount)::bigint AS amount FROM unnest($1::bigint[], $2::bigint[]) AS r(account_id, amount)
+    GROUP BY account_id ORDER BY account_id
+) v WHERE a.account_id = v.account_id;
+
+-- name: match_receipts
+-- Parts that an upstream knows by the given ids, submitted on the given days, and where each stands.
+SELECT u.upstream_id, u.account_id, u.message_id, u.part_no, m.msisdn, coalesce(p.status, m.status)
+FROM unnest($2::text[]) AS k(upstream_id)
+JOIN upstream_ids u ON u.connector = $1 AND u.upstream_id = k.upstream_id AND u.day = ANY($3::bigint[])
+JOIN messages m ON m.account_id = u.account_id AND m.message_id = u.message_id
+LEFT JOIN parts p ON p.account_id = u.account_id AND p.message_id = u.message_id AND p.part_no = u.part_no;
+
+-- name: insert_inbox
+-- Keeps what no message has taken.
+INSERT INTO inbox (inbox_id, connector, received_at, is_receipt, upstream_id, state, error, source, destination, text,
+pdu)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[],
+$8::text[], $9::text[], $10::text[], $11::bytea[]);
+
+-- name: parked_receipts
+-- Receipts that waited for the given ids, locked so that they are taken once.
+SELECT i.inbox_id, i.connector, i.received_at, i.is_receipt, i.upstream_id, i.state, i.error, i.source, i.destination,
+i.text, i.pdu FROM inbox i
+WHERE i.is_receipt = 1 AND i.connector = $1 AND i.upstream_id = ANY($2::text[])
+ORDER BY i.inbox_id FOR UPDATE SKIP LOCKED;
+
+-- name: overlooked_receipts
+-- Receipts parked since a time whose id is known: written by one transaction while another one wrote the id.
+SELECT i.inbox_id, i.connector, i.received_at, i.is_receipt, i.upstream_id, i.state, i.error, i.source, i.destination,
+i.text, i.pdu FROM inbox i
+WHERE i.is_receipt = 1 AND i.received_at >= $1 AND EXISTS (
+    SELECT FROM upstream_ids u WHERE u.connector = i.connector AND u.upstream_id = i.upstream_id
+    AND u.day = ANY($2::bigint[])
+)
+ORDER BY i.received_at LIMIT 1000 FOR UPDATE OF i SKIP LOCKED;
+
+-- name: count_parked
+-- How many receipts match nothing.
+SELECT count(*) FROM inbox WHERE is_receipt = 1;
+
+-- name: delete_inbox
+-- Takes receipts out of the inbox once they have a home; their words are in the history then.
+DELETE FROM inbox WHERE inbox_id = ANY($1::bigint[]);
+
+-- name: delete_pushes
+-- Forgets pushes that were delivered, unless newer ones have taken their places, or another node owns them now.
+DELETE FROM pushes p USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS v(push_id, account_id, message_id)
+WHERE p.account_id = v.account_id AND p.message_id = v.message_id AND p.push_id = v.push_id AND p.owner = $4;
+
+-- name: reschedule_pushes
+-- Sets when failed pushes are tried again; null: never.
+UPDATE pushes p SET attempts = v.attempts, due_at = v.due_at, last_error = v.detail
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[])
+AS v(push_id, account_id, message_id, attempts, due_at, detail)
+WHERE p.account_id = v.account_id AND p.message_id = v.message_id AND p.push_id = v.push_id AND p.owner = $7;
+
+-- name: push_events
+-- Appends the ends of pushes to their messages' history.
+INSERT INTO events (account_id, message_id, event_id, at, kind, status, part_no, connector, upstream_id, detail)
+SELECT v.account_id, v.message_id, v.event_id, v.at, v.kind, m.status, 0, '', '', v.detail
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[])
+AS v(account_id, message_id, event_id, at, kind, detail)
+JOIN messages m ON m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $7 AND $8
+ON CONFLICT DO NOTHING;
+
+-- name: adopt_pushes
+-- Takes due pushes that are nobody's.
+UPDATE pushes p SET owner = $1 FROM (
+    SELECT account_id, message_id FROM pushes WHERE owner = 0 AND due_at <= $2 ORDER BY due_at LIMIT $3
+    FOR UPDATE SKIP LOCKED
+) v WHERE p.account_id = v.account_id AND p.message_id = v.message_id;
+
+-- name: due_pushes
+-- A node's pushes that may be tried, oldest first.
+SELECT push_id, message_id, batch_id, account_id, url, msisdn, status, completed_at, source_id, accept_empty, attempts,
+due_at FROM pushes WHERE owner = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3;
+
+-- name: orphan_pushes
+-- Makes pushes of nodes that are gone nobody's.
+WITH RECURSIVE owners(owner) AS (
+    (SELECT owner FROM pushes WHERE due_at IS NOT NULL AND owner <> 0 ORDER BY owner LIMIT 1)
+    UNION ALL
+    SELECT (SELECT p.owner FROM pushes p WHERE p.due_at IS NOT NULL AND p.owner > o.owner ORDER BY p.owner LIMIT 1)
+    FROM owners o WHERE o.owner IS NOT NULL
+)
+UPDATE pushes p SET owner = 0 FROM (
+    SELECT account_id, message_id FROM pushes WHERE due_at IS NOT NULL AND owner IN (
+        SELECT owner FROM owners o WHERE owner IS NOT NULL AND NOT EXISTS (SELECT FROM nodes n WHERE n.epoch = o.owner)
+    ) LIMIT $1 FOR UPDATE SKIP LOCKED
+) v WHERE p.account_id = v.account_id AND p.message_id = v.message_id;
+
+-- name: lapsed
+-- Claims whose worker has not been heard of, or is known to be gone.
+SELECT account_id, message_id, attempts FROM queue WHERE leased_until <= $1
+UNION ALL
+SELECT q.account_id, q.message_id, q.attempts FROM queue q WHERE q.leased_until > $1 AND q.holder <> 0
+AND NOT EXISTS (SELECT FROM nodes n WHERE n.epoch = q.holder)
+LIMIT $2;
+
+-- name: expired
+-- Queued messages whose validity is over, among the ten thousand that wait longest.
+SELECT q.account_id, q.message_id FROM (
+    SELECT account_id, message_id, batch_id FROM queue WHERE connector = $1 AND due_at <= $2
+    ORDER BY due_at, message_id LIMIT 10000
+) q JOIN batches b ON b.account_id = q.account_id AND b.batch_id = q.batch_id
+WHERE b.valid_until <= $2 LIMIT $3;
+
+-- name: queued_connectors
+-- Names of the connectors that messages wait for.
+WITH RECURSIVE names(name) AS (
+    (SELECT connector FROM queue WHERE due_at IS NOT NULL ORDER BY connector LIMIT 1)
+    UNION ALL
+    SELECT (SELECT q.connector FROM queue q WHERE q.due_at IS NOT NULL AND q.connector > n.name
+        ORDER BY q.connector LIMIT 1)
+    FROM names n WHERE n.name IS NOT NULL
+)
+SELECT name FROM names WHERE name IS NOT NULL;
+
+-- name: find_batches
+-- Batches of accounts, each with its messages as arrays.
+SELECT b.account_id, b.batch_id, b.created_at, b.originator, b.source_id, b.dca, b.body, r.*
+FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, batch_id)
+JOIN batches b ON b.account_id = k.account_id AND b.batch_id = k.batch_id AND b.batch_id BETWEEN $3 AND $4
+CROSS JOIN LATERAL (
+    SELECT array_agg(m.message_id ORDER BY m.message_id) AS message_ids,
+    array_agg(m.msisdn ORDER BY m.message_id) AS msisdns,
+    array_agg(m.status ORDER BY m.message_id) AS statuses,
+    array_agg(m.completed_at ORDER BY m.message_id) AS completed_ats,
+    array_agg(m.price_milli ORDER BY m.message_id) AS prices,
+    array_agg(m.seq ORDER BY m.message_id) AS seqs
+    FROM messages m WHERE m.account_id = b.account_id AND m.message_id > b.batch_id
+    AND m.message_id <= b.last_message_id AND m.batch_id = b.batch_id AND m.message_id >= $3
+) r;
+
+-- name: history
+-- All events of a batch's messages.
+SELECT e.account_id, e.message_id, e.event_id, e.at, e.kind, e.status, e.part_no, e.connector, e.upstream_id, e.detail
+FROM batches b JOIN messages m ON m.account_id = b.account_id AND m.message_id > b.batch_id
+AND m.message_id <= b.last_message_id AND m.batch_id = b.batch_id
+JOIN events e ON e.account_id = b.account_id AND e.message_id = m.message_id
+WHERE b.account_id = $1 AND b.batch_id = $2 AND m.message_id <= coalesce($3, b.last_message_id)
+ORDER BY e.message_id, e.event_id;
+
+-- name: count_due
+-- How many messages may be sent now, and since when the oldest waits.
+SELECT count(*), min(due_at) FROM queue WHERE due_at <= $1;
+
+-- name: count_leased
+-- How many messages are being sent.
+SELECT count(*) FROM queue WHERE leased_until IS NOT NULL;
+
+-- name: count_pushes
+-- How many pushes may be tried now, and since when the oldest waits.
+SELECT count(*), min(due_at) FROM pushes WHERE due_at <= $1;
+
+-- name: find_accounts
+-- Accounts by their names.
+SELECT account_id, username, password_hash, credits_milli, daily_quota, push_url, report_header, show_transient,
+strict_latin1, accept_empty_push, disabled FROM accounts WHERE username = ANY($1::text[]);
+
+-- name: owner_of
+-- Who submitted a batch.
+SELECT a.username FROM batches b JOIN accounts a ON a.account_id = b.account_id WHERE b.batch_id = $1;
+
+-- name: list_accounts
+-- All accounts by name.
+SELECT account_id, username, password_hash, credits_milli, daily_quota, push_url, report_header, show_transient,
+strict_latin1, accept_empty_push, disabled FROM accounts ORDER BY username COLLATE "C";
+
+-- name: insert_account
+-- Creates an account under the next number.
+INSERT INTO accounts (account_id, username, password_hash, daily_quota, push_url, report_header, show_transient,
+strict_latin1, accept_empty_push, disabled)
+SELECT coalesce(max(account_id), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8, $9 FROM accounts RETURNING account_id;
+
+-- name: update_account
+-- Changes an account, its credits aside.
+UPDATE accounts SET username = $1, password_hash = $2, daily_quota = $3, push_url = $4, report_header = $5,
+show_transient = $6, strict_latin1 = $7, accept_empty_push = $8, disabled = $9 WHERE account_id = $10;
+
+-- name: credits_of
+-- An account's credits.
+SELECT credits_milli FROM accounts WHERE account_id = $1;
+
+-- name: give_credits
+-- Adds credits, or takes some.
+UPDATE accounts SET credits_milli = credits_milli + $2 WHERE account_id = $1 RETURNING credits_milli;
+
+-- name: insert_top_up
+-- Writes down credits given by hand, under the account's next number; the account is locked by the change of credits.
+INSERT INTO top_ups (account_id, top_up_id, at, amount_milli, note)
+SELECT $1, coalesce(max(top_up_id), 0) + 1, $2, $3, $4 FROM top_ups WHERE account_id = $1;
+
+-- name: largest_id
+-- The largest id that is near at hand in the tables, or was noted.
+SELECT greatest((SELECT last_message_id FROM batches ORDER BY batch_id DESC LIMIT 1), (SELECT max(inbox_id) FROM inbox),
+(SELECT max(last_id) FROM last_ids), 0);
+
+-- name: remember_last_id
+-- Notes how far a node number's ids have come.
+INSERT INTO last_ids AS l (node_number, last_id) VALUES ($1, $2)
+ON CONFLICT (node_number) DO UPDATE SET last_id = greatest(l.last_id, EXCLUDED.last_id);
