@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from conftest import ALDIS, ROOT, Program, aldis, environment, wait_for
 
 pytestmark = pytest.mark.e2e

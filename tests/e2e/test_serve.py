@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+
 from conftest import ALDIS, Program, aldis, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")]

@@ -1,0 +1,138 @@
+"""PostgreSQL for the tests that ask for it: one server for a run and all its workers, one database for a test.
+
+The process that directs the run has a file locked, and ends the server. The first worker that needs a server starts it;
+if the director is killed, the lock goes with it, and the server's guard ends it.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+from tests.postgres import GIVEN, Binaries, Cluster, Missing, Server, find_binaries, fresh_database, remove
+
+REQUIRED = "ALDIS_TEST_POSTGRES_REQUIRED"
+NOT_FOUND = "PostgreSQL: not found"
+
+
+class Run:
+    """What the processes of one test run share: a directory."""
+
+    held: BinaryIO
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.owner = directory / "owner"
+        self.record = directory / "server.json"
+
+    @classmethod
+    def begin(cls) -> "Run":
+        run = cls(Path(tempfile.mkdtemp(prefix="aldis-tests-")))
+        run.held = run.owner.open("wb")
+        fcntl.flock(run.held, fcntl.LOCK_EX)
+        return run
+
+    def end(self) -> None:
+        if told := self.told():
+            remove(Path(told["directory"]))
+        shutil.rmtree(self.directory)
+        self.held.close()
+
+    def told(self) -> dict[str, str] | None:
+        """Return what is known of the run's server, once somebody has started it."""
+        if not self.record.exists():
+            return None
+        told: dict[str, str] = json.loads(self.record.read_text(encoding="utf-8"))
+        return told
+
+    def server(self, binaries: Binaries) -> Server:
+        """Start the run's server, or connect to it if another worker has."""
+        with (self.directory / "starting").open("wb") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            if told := self.told():
+                return Server(told["url"])
+            cluster = Cluster(binaries, owner=self.owner)
+            told = {"url": cluster.url("postgres"), "directory": str(cluster.directory)}
+            self.record.write_text(json.dumps(told), encoding="utf-8")
+            return cluster
+
+
+RUN = pytest.StashKey[Run]()
+
+
+def needed(found: Binaries | Missing) -> Binaries:
+    """Skip the test, or fail it where PostgreSQL is required, if there is none."""
+    if isinstance(found, Missing):
+        (pytest.fail if os.environ.get(REQUIRED) == "1" else pytest.skip)(str(found))
+    return found
+
+
+def described() -> str:
+    if GIVEN in os.environ:
+        return f"PostgreSQL: the server of {GIVEN}"
+    found = find_binaries()
+    return str(found) if isinstance(found, Missing) else f"PostgreSQL: {found.version}, from {found.origin}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    shared: str | None = getattr(config, "workerinput", {}).get("aldis_run")
+    config.stash[RUN] = Run(Path(shared)) if shared else Run.begin()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["aldis_run"] = str(node.config.stash[RUN].directory)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.stash[RUN].end()
+
+
+def pytest_report_header() -> str:
+    return described()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many tests had no server; or which one they had, for the header is not shown with -q."""
+    lacking = [one for one in terminalreporter.stats.get("skipped", ()) if NOT_FOUND in str(one.longrepr)]
+    if lacking:
+        said = str(find_binaries()).replace(NOT_FOUND, f"{NOT_FOUND}, {len(lacking)} tests skipped")
+        terminalreporter.write_line(said, yellow=True, bold=True)
+    elif config.stash[RUN].told():
+        terminalreporter.write_line(described())
+
+
+@pytest.fixture(scope="session")
+def postgres_binaries() -> Binaries:
+    """The programs of a server, for a `Cluster` of one's own."""
+    return needed(find_binaries())
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The run's server. Other tests use it at the same time: to restart or kill one, make a `Cluster`."""
+    if url := os.environ.get(GIVEN):
+        server = Server(url)
+    else:
+        server = request.config.stash[RUN].server(request.getfixturevalue("postgres_binaries"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_template() -> str | None:
+    """The database that each test's is a copy of; None for an empty one."""
+    return None
+
+
+@pytest.fixture
+def postgres_url(postgres: Server, postgres_template: str | None) -> Iterator[str]:
+    """The URL of a new database that is dropped after the test."""
+    with fresh_database(postgres, postgres_template) as url:
+        yield url
