@@ -5,81 +5,48 @@ import shutil
 import ssl
 import subprocess
 import sys
-import time
 from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
+from smsc_site import DELIVERED, QUICK, SILENT, bound, now_ms, rig_of, smpp_settings
 
 from aldis.connectors.base import Accepted, NotSent, Refused, Unknown
 from aldis.connectors.outcomes import OUTCOMES, Answer
 from aldis.connectors.simulator import SimulatorConnector, SimulatorRates, SimulatorSettings, Smsc, SmscSettings
 from aldis.connectors.simulator_main import _parse, read_settings
 from aldis.connectors.smpp import SmppConnector, SmppSettings
-from aldis.connectors.testing import ConnectorContract, RecordingSink, Rig, make_parts
+from aldis.connectors.testing import ConnectorContract, RecordingSink, make_parts
 from aldis.smpp.commands import DeliverSm
-
-DELIVERED, REFUSED, SILENT = 27820001111, 27820000109, 27820000012
-QUICK = {"receipt_delay_ms": 1, "resend_ms": 10, "early_gap_ms": 20}
-
-
-def now_ms():
-    return time.time_ns() // 1_000_000
-
-
-class Witness:
-    """An observer that keeps what the message centre saw."""
-
-    def __init__(self):
-        self.submits = []
-        self.answered = []
-
-    def on_submit(self, system_id, pdu, message_id):
-        self.submits.append((pdu, message_id))
-
-    def on_receipt_answered(self, message_id, status):
-        self.answered.append((message_id, status))
-
-
-def smpp_settings(smsc, **changes):
-    plain = {"name": "s", "host": "127.0.0.1", "port": smsc.port, "system_id": "id", "reconnect_min_s": 0.01}
-    return SmppSettings(**plain | changes)
-
-
-@asynccontextmanager
-async def bound(sink, *, smsc=None, **changes):
-    """Yield a message centre, its witness, and a connector that is bound to it."""
-    witness = Witness()
-    async with Smsc(SmscSettings(**QUICK | (smsc or {})), now_ms, witness) as centre, asyncio.TaskGroup() as group:
-        connector = SmppConnector(smpp_settings(centre, **changes), sink, now_ms, rng=lambda: 0.0)
-        task = group.create_task(connector.run())
-        await sink.until(lambda: sink.readies > 0)
-        yield centre, witness, connector
-        task.cancel()
 
 
 class TestSmpp(ConnectorContract):
+    binds = 1
+    bind = "transceiver"
+
     @asynccontextmanager
     async def rig(self, sink):
         async with Smsc(SmscSettings(**QUICK), now_ms) as smsc:
-            connector = SmppConnector(smpp_settings(smsc), sink, now_ms, rng=lambda: 0.0)
-            yield Rig(connector, DELIVERED, REFUSED, SILENT, smsc.cut)
-
-
-class TestSmppPairs(ConnectorContract):
-    @asynccontextmanager
-    async def rig(self, sink):
-        async with Smsc(SmscSettings(**QUICK), now_ms) as smsc:
-            settings = smpp_settings(smsc, bind="pair", binds=2)
+            settings = smpp_settings(smsc, binds=self.binds, bind=self.bind)
             connector = SmppConnector(settings, sink, now_ms, rng=lambda: 0.0)
-            yield Rig(connector, DELIVERED, REFUSED, SILENT, smsc.cut)
+            yield rig_of(connector, smsc, 2 if self.bind == "pair" else 1)
+
+
+class TestSmppBinds(TestSmpp):
+    binds = 3
+
+
+class TestSmppPairs(TestSmpp):
+    binds = 3
+    bind = "pair"
 
 
 class TestSimulator(ConnectorContract):
     @asynccontextmanager
     async def rig(self, sink):
-        connector = SimulatorConnector(SimulatorSettings(name="sim", smsc=SmscSettings(**QUICK)), sink, now_ms)
-        yield Rig(connector, DELIVERED, REFUSED, SILENT, connector.smsc.cut)
+        settings = SimulatorSettings(name="sim", binds=2, smsc=SmscSettings(**QUICK))
+        connector = SimulatorConnector(settings, sink, now_ms)
+        yield rig_of(connector, connector.smsc)
 
 
 class TestWindowAndPace:
@@ -99,7 +66,7 @@ class TestWindowAndPace:
             await sink.until(lambda: connector.capacity() == 15)
             assert connector.submit(make_parts(SILENT, 9)) == 9
             await sink.eventually(lambda: len(witness.submits) == 9)
-            assert [bind.in_flight for bind in connector._submitters] == [3, 3, 3]
+            assert [leg.in_flight for leg in connector._submitters] == [3, 3, 3]
             assert len(smsc.connections) == 3
 
     async def test_a_rate_limits_what_is_taken_and_ready_is_told_when_there_are_tokens(self):
@@ -229,10 +196,13 @@ class TestLosses:
             now_ms,
             rng=iter([0.0, 0.5, 0.0, 0.0, 0.99] * 2).__next__,
         )
-        connector._stopping.set()
-        monkeypatch.setattr(asyncio, "timeout", lambda delay: slept.append(delay) or asyncio.timeout_at(None))
+
+        async def sleep(delay):
+            slept.append(delay)
+
+        monkeypatch.setattr(asyncio, "sleep", sleep)
         for failures in (1, 1, 2, 3, 40):
-            await connector._binds[0]._pause(failures)
+            await connector._pause(failures)
         assert slept == pytest.approx([0.5, 0.75, 1.0, 2.0, 9.95])
 
 

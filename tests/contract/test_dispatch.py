@@ -1,7 +1,7 @@
 """Dispatch and inbound on a real store, with a connector that does as it is told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,10 +35,20 @@ class ScriptedConnector:
         self.name = name
         self.window = window
         self.is_bound = True
+        self.binds = 1
+        self.held = frozenset({0})
         self.told: Dispatch
         self.sent: list[OutboundPart] = []
         self.open: list[OutboundPart] = []
         self._came = asyncio.Event()
+
+    def hold(self, numbers: Collection[int]) -> None:
+        self.held = frozenset(numbers)
+        self.is_bound = bool(numbers)
+
+    def cut(self, reason: str) -> None:
+        self.hold(())
+        self.answer(*[Unknown(reason)] * len(self.open))
 
     def capacity(self) -> int:
         return self.window - len(self.open)

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -220,11 +220,19 @@ class Recorder:
     """A connector that keeps what it is handed, and says nothing about it; one that is not bound is handed nothing."""
 
     name = "north"
+    binds = 1
+    held = frozenset({0})
 
     def __init__(self, *, is_bound: bool) -> None:
         self.is_bound = is_bound
         self.parts: list[OutboundPart] = []
         self.has_all = asyncio.Event()
+
+    def hold(self, numbers: Collection[int]) -> None:
+        self.held = frozenset(numbers)
+
+    def cut(self, reason: str) -> None:
+        self.held = frozenset()
 
     def capacity(self) -> int:
         return 100

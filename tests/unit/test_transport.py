@@ -1,8 +1,11 @@
 """The shell of a session, on a transport that only remembers."""
 
 import asyncio
+import socket
+from contextlib import closing, suppress
 
 import pytest
+import uvloop
 
 from aldis.connectors.transport import Link
 from aldis.smpp.commands import BindTransceiver, BindTransceiverResp, Command, DeliverSm, SubmitSm
@@ -144,3 +147,33 @@ async def test_the_end_is_told_once(rig):
     link.connection_lost(None)
     assert told == [Ended("enough", False)]
     assert transport.calls == ["abort"]
+
+
+async def abort_a_stuck_link():
+    """Abort a link whose peer begins to read only then; return the bytes that the kernel had, and those that came."""
+    loop = asyncio.get_running_loop()
+    link = Link(EsmeSession(loop.time(), Limits()), lambda _: None)
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        listening.setblocking(False)
+        transport, _ = await loop.create_connection(lambda: link, *listening.getsockname())
+        peer, _ = await loop.sock_accept(listening)
+    with closing(peer):
+        transport.write(bytes(20_000_000))
+        await turns()
+        left = transport.get_write_buffer_size()
+        assert left > 0
+        came = 0
+        with suppress(BlockingIOError):  # make room that the loop has not noticed yet when the abort comes
+            while data := peer.recv(1 << 20):
+                came += len(data)
+        link.abort("cut")
+        while data := await loop.sock_recv(peer, 1 << 20):
+            came += len(data)
+        return 20_000_000 - left, came
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_after_abort_no_byte_leaves_but_those_the_kernel_had(new_loop):
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        kernel, came = runner.run(abort_a_stuck_link())
+    assert came == kernel

@@ -1,6 +1,6 @@
 """The seam to upstream networks: what a connector takes, and what it says back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -98,13 +98,43 @@ class Sink(Protocol):
 
 
 class Connector(Protocol):
-    """A way upstream. One object serves all binds of one configured connector."""
+    """A way upstream. One object serves those binds of one configured connector that are held here.
+
+    Several nodes may run the same connector; each bind is then held by one of them at a time. All calls but `run` and
+    `drain` return at once, and all are made on the event loop.
+    """
 
     name: str
 
     @property
+    def binds(self) -> int:
+        """How many binds the connector has over all nodes, numbered from 0; a pair counts as one."""
+
+    @property
+    def held(self) -> frozenset[int]:
+        """The binds that are held, or whose connection is not gone yet: no other node may hold them."""
+
+    @property
     def is_bound(self) -> bool:
         """Whether at least one bind can submit now."""
+
+    def hold(self, numbers: Collection[int]) -> None:
+        """Hold these binds and no others; a new connector holds all. Before `run` or while it runs.
+
+        A bind that was not held begins to connect. One that is held no longer takes no more parts from now on, waits
+        within a bound for the outcomes still out, then unbinds, and leaves `held`. One that is to be held again before
+        that is over connects behind it: a bind never has two connections. After `drain` nothing is held any more.
+
+        Raises:
+            ValueError: there is no such bind; nothing has changed.
+        """
+
+    def cut(self, reason: str) -> None:
+        """Hold nothing, and drop every connection now, for another node may own the binds already.
+
+        No byte of a part leaves after this. The parts still out end as those of a lost connection: Unknown, or NotSent
+        where nothing had left. The binds leave `held` a few turns of the loop later; `hold` may be called at once.
+        """
 
     def capacity(self) -> int:
         """Return how many parts `submit` would take now: free window slots, within the rate."""
@@ -113,7 +143,7 @@ class Connector(Protocol):
         """Send parts, in order, and return how many were taken; the sink hears the outcome of each of those."""
 
     async def run(self) -> None:
-        """Bind, serve and bind again until cancelled."""
+        """Bind what is held, serve and bind again until cancelled or drained."""
 
     async def drain(self, timeout_s: float) -> None:
-        """Take no more parts, wait for the outcomes still out, then unbind."""
+        """Let go of everything for ever: take no more parts, wait for the outcomes still out, then unbind."""

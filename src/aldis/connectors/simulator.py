@@ -10,7 +10,7 @@ import itertools
 import random
 import ssl
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Protocol
 
@@ -167,6 +167,8 @@ class Smsc:
         self.rates = settings.rates
         """May be replaced at any time."""
         self.port = 0
+        self.connects = 0
+        """Connections made, those that are gone too."""
         self.submits = 0
         self.receipts_answered = 0
         self.receipts_dropped = 0
@@ -205,6 +207,11 @@ class Smsc:
         """Close."""
         await self.close()
 
+    @property
+    def bound(self) -> int:
+        """How many connections are bound now."""
+        return sum(len(account.binds) for account in self._accounts.values())
+
     def cut(self) -> None:
         """Cut all connections without a word."""
         for connection in list(self.connections):
@@ -227,6 +234,7 @@ class Smsc:
         self._offer(_Outgoing(self._account(system_id), "", lambda: pdu), keep=True)
 
     def _connect(self) -> Link:
+        self.connects += 1
         return _Connection(self).link
 
     def _account(self, system_id: str) -> _Account:
@@ -452,6 +460,8 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """What a simulator connector needs to know."""
 
     name: str
+    binds: int = 1
+    """How many transceivers, over all nodes."""
     window: int = 100
     rate: float = 0.0
     response_timeout_s: float = 60.0
@@ -475,11 +485,22 @@ class SimulatorConnector:
             port=settings.smsc.port,
             system_id="aldis",
             password=_password_of("aldis", settings.smsc.passwords),
+            binds=settings.binds,
             window=settings.window,
             rate=settings.rate,
             response_timeout_s=settings.response_timeout_s,
         )
         self.smpp = SmppConnector(esme, sink, now_ms)
+
+    @property
+    def binds(self) -> int:
+        """How many binds the connector has over all nodes; each node's own message centre has those held there."""
+        return self.smpp.binds
+
+    @property
+    def held(self) -> frozenset[int]:
+        """The binds that are held, or whose connection is not gone yet."""
+        return self.smpp.held
 
     @property
     def is_bound(self) -> bool:
@@ -505,6 +526,14 @@ class SimulatorConnector:
     def rate(self) -> float:
         """The submits a second that may be made now; infinity for no limit."""
         return self.smpp.rate
+
+    def hold(self, numbers: Collection[int]) -> None:
+        """Hold these binds and no others."""
+        self.smpp.hold(numbers)
+
+    def cut(self, reason: str) -> None:
+        """Hold nothing, and drop every connection now."""
+        self.smpp.cut(reason)
 
     def capacity(self) -> int:
         """Return how many parts `submit` would take now."""

@@ -3,13 +3,14 @@
 import asyncio
 import random
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import ClassVar, Literal
 
 import msgspec
 import structlog
 
 from aldis.connectors.base import Accepted, Delivery, NotSent, OutboundPart, Outcome, Refused, Sink, Unknown
+from aldis.connectors.bind import LET_GO_S, Bind
 from aldis.connectors.pace import Pace
 from aldis.connectors.translate import Addressing, Translator, to_delivery
 from aldis.connectors.transport import Link
@@ -20,8 +21,6 @@ from aldis.smpp.pdu import encode
 from aldis.smpp.session import EsmeSession, Limits, can_submit
 
 _log = structlog.get_logger("aldis.connectors")
-_UNBIND_S = 2.0  # how long the other side may take over its unbind_resp
-_STABLE_S = 5.0  # a bind that lasted this long wipes out the failures before it
 _PACE_TICK_S = 0.01  # tokens are waited for in steps, so that they make a group
 
 
@@ -40,7 +39,7 @@ class SmppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     bind: Literal["transceiver", "pair"] = "transceiver"
     """`pair`: a transmitter and a receiver in place of each transceiver."""
     binds: int = 1
-    """How many transceivers or pairs."""
+    """How many transceivers or pairs, over all nodes."""
     window: int = 10
     """Submits a bind may have unanswered."""
     rate: float = 0.0
@@ -77,9 +76,9 @@ class SmppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return kind(self.system_id.encode(), self.password.encode(), self.system_type.encode())
 
     def bind_requests(self) -> list[BindRequest]:
-        """Return the PDU of each bind that the connector holds."""
+        """Return the PDU of each connection that one bind is made of."""
         kinds = (BindTransceiver,) if self.bind == "transceiver" else (BindTransmitter, BindReceiver)
-        return [self.bind_request(kind) for _ in range(self.binds) for kind in kinds]
+        return [self.bind_request(kind) for kind in kinds]
 
 
 class Counters:
@@ -140,41 +139,70 @@ class SmppConnector:
         self._tls = (tls_context or ssl.create_default_context()) if settings.tls else None
         self._translator = Translator(settings.addressing, settings.service_type)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping = asyncio.Event()
         self._own_outcomes: list[tuple[OutboundPart, Outcome]] = []
-        self._binds = [_Bind(self, request) for request in settings.bind_requests()]
-        self._submitters = [bind for bind in self._binds if can_submit(bind.request.command_id)]
+        requests = settings.bind_requests()
+        by_bind = [[_SmppLeg(self, request) for request in requests] for _ in range(settings.binds)]
+        self._binds = [Bind(self.name, number, legs, self._pause) for number, legs in enumerate(by_bind)]
+        self._legs = [leg for legs in by_bind for leg in legs]
+        self._submitters = [leg for leg in self._legs if can_submit(leg.request.command_id)]
+
+    @property
+    def binds(self) -> int:
+        """How many binds the connector has over all nodes."""
+        return self.settings.binds
+
+    @property
+    def held(self) -> frozenset[int]:
+        """The binds that are held, or whose connection is not gone yet."""
+        return frozenset(at for at, bind in enumerate(self._binds) if bind.is_held or not bind.gone.is_set())
 
     @property
     def is_bound(self) -> bool:
         """Whether at least one bind can submit now."""
-        return any(bind.is_bound for bind in self._submitters)
+        return any(leg.is_bound for leg in self._submitters)
 
     @property
     def in_flight(self) -> int:
         """How many parts wait for their submit_sm_resp."""
-        return sum(bind.in_flight for bind in self._submitters)
+        return sum(leg.in_flight for leg in self._submitters)
 
     @property
     def unanswered(self) -> int:
         """How many deliveries wait for their answer."""
-        return sum(bind.unanswered for bind in self._binds)
+        return sum(leg.unanswered for leg in self._legs)
 
     @property
     def rate(self) -> float:
-        """The submits a second that the binds may make together now; infinity for no limit."""
-        return sum(bind.pace.rate for bind in self._submitters)
+        """The submits a second that the binds held may make together now; infinity for no limit."""
+        held = zip(self._binds, self._submitters, strict=True)  # each bind has one leg that submits
+        return sum(leg.pace.rate for bind, leg in held if bind.is_held)
 
     def move_to(self, host: str, port: int) -> None:
         """Connect to another address from the next connection on."""
         self.settings = msgspec.structs.replace(self.settings, host=host, port=port)
+
+    def hold(self, numbers: Collection[int]) -> None:
+        """Hold these binds and no others; see `Connector.hold`."""
+        if not set(numbers) <= set(range(self.binds)):
+            raise ValueError(f"{self.name} has binds 0 to {self.binds - 1}, not {sorted(numbers)}")
+        for number, bind in enumerate(self._binds):
+            if number in numbers:
+                bind.hold()
+            else:
+                bind.let_go(LET_GO_S)
+
+    def cut(self, reason: str) -> None:
+        """Hold nothing, and drop every connection now; see `Connector.cut`."""
+        self.hold(())  # first of all, so that what the sink hears of one bind can't make it submit on the next
+        for bind in self._binds:
+            bind.abort(reason)
 
     def capacity(self) -> int:
         """Return how many parts `submit` would take now."""
         if self._loop is None:
             return 0
         now = self._loop.time()
-        return sum(bind.room(now) for bind in self._submitters)
+        return sum(leg.room(now) for leg in self._submitters)
 
     def submit(self, parts: Sequence[OutboundPart]) -> int:
         """Send parts, in order, spread over the binds; return how many were taken.
@@ -184,7 +212,7 @@ class SmppConnector:
         if self._loop is None:
             return 0
         now = self._loop.time()
-        rooms = sorted(((bind.room(now), at) for at, bind in enumerate(self._submitters)))
+        rooms = sorted(((leg.room(now), at) for at, leg in enumerate(self._submitters)))
         taken = 0
         for left, (room, at) in zip(range(len(rooms), 0, -1), rooms, strict=True):
             share = min(room, -(-(len(parts) - taken) // left))
@@ -194,7 +222,7 @@ class SmppConnector:
         return taken
 
     async def run(self) -> None:
-        """Bind, serve and bind again until cancelled or drained."""
+        """Bind what is held, serve and bind again until cancelled or drained."""
         self._loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             for bind in self._binds:
@@ -202,12 +230,10 @@ class SmppConnector:
 
     async def drain(self, timeout_s: float) -> None:
         """Take no more parts, wait up to `timeout_s` for the outcomes still out, then unbind; `run` returns."""
-        self._stopping.set()
-        closing = [closed for bind in self._binds if (closed := bind.unbind(timeout_s)) is not None]
-        if closing:
-            await asyncio.wait(closing, timeout=timeout_s + _UNBIND_S)
         for bind in self._binds:
-            bind.abort("drained")
+            bind.stop(timeout_s)
+        for bind in self._binds:
+            await bind.gone.wait()
 
     def refuse(self, part: OutboundPart, error: ValueError) -> None:
         """Report, from the next turn of the loop, a part that fits into no submit_sm."""
@@ -223,6 +249,12 @@ class SmppConnector:
         if self.capacity() > 0:
             self._sink.on_ready(self.name)
 
+    async def _pause(self, failures: int) -> None:
+        settings = self.settings
+        longest = min(settings.reconnect_max_s, settings.reconnect_min_s * 2 ** min(failures - 1, 20))
+        await asyncio.sleep(longest * (0.5 + self._rng() / 2))
+        self.counters.reconnects += 1
+
     def _report_own(self) -> None:
         outcomes, self._own_outcomes = self._own_outcomes, []
         if outcomes:
@@ -232,21 +264,21 @@ class SmppConnector:
 class _Answer:
     """The one answer to one delivery."""
 
-    __slots__ = ("_bind", "_link", "_request")
+    __slots__ = ("_leg", "_link", "_request")
 
-    def __init__(self, bind: "_Bind", link: Link, request: events.Incoming) -> None:
-        self._bind = bind
+    def __init__(self, leg: "_SmppLeg", link: Link, request: events.Incoming) -> None:
+        self._leg = leg
         self._link: Link | None = link
         self._request = request
 
     def __call__(self, ok: bool) -> None:
         link, self._link = self._link, None
         if link is not None:
-            self._bind.answer(link, self._request, ok=ok)
+            self._leg.answer(link, self._request, ok=ok)
 
 
-class _Bind:
-    """One bind of a connector, through all its connections."""
+class _SmppLeg:
+    """A `Leg` of a bind: one SMPP session after the other."""
 
     def __init__(self, owner: SmppConnector, request: BindRequest) -> None:
         self.request = request
@@ -255,7 +287,7 @@ class _Bind:
         self._owner = owner
         self._link: Link | None = None
         self._session: EsmeSession | None = None
-        self._is_held = False
+        self._is_deaf = False
         self._bound_at: float | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
 
@@ -295,44 +327,25 @@ class _Bind:
         link.wake()
         if link is self._link:
             self.unanswered -= 1
-            if self._is_held and self.unanswered <= self._owner.settings.max_unanswered // 2:
-                self._is_held = False
+            if self._is_deaf and self.unanswered <= self._owner.settings.max_unanswered // 2:
+                self._is_deaf = False
                 link.release_reading()
 
-    def unbind(self, drain_s: float) -> asyncio.Future[None] | None:
-        """Begin to unbind; the future is done when the connection is gone. None without a connection."""
+    def unbind(self, drain_s: float) -> bool:
         if self._link is None or self._session is None:
-            return None
+            return False
         if self._session.is_bound:
             self._session.unbind(self._link.now(), drain_s)
             self._link.wake()
         else:
             self._link.abort("stopped before it was bound")
-        return self._link.closed
+        return True
 
     def abort(self, reason: str) -> None:
         if self._link is not None:
             self._link.abort(reason)
 
-    async def run(self) -> None:
-        failures = 0
-        while not self._owner._stopping.is_set():
-            bound_s = await self._serve()
-            failures = 1 if bound_s >= _STABLE_S else failures + 1
-            await self._pause(failures)
-            self._owner.counters.reconnects += not self._owner._stopping.is_set()
-
-    async def _pause(self, failures: int) -> None:
-        settings = self._owner.settings
-        longest = min(settings.reconnect_max_s, settings.reconnect_min_s * 2 ** min(failures - 1, 20))
-        try:
-            async with asyncio.timeout(longest * (0.5 + self._owner._rng() / 2)):
-                await self._owner._stopping.wait()
-        except TimeoutError:
-            pass
-
-    async def _serve(self) -> float:
-        """Connect, bind and stay until the connection is gone; return the seconds bound."""
+    async def serve(self) -> float:
         loop, settings = asyncio.get_running_loop(), self._owner.settings
         limits = Limits(
             window=settings.window,
@@ -348,15 +361,14 @@ class _Bind:
             _log.warning("no connection", connector=self._owner.name, reason=str(error) or "timed out")
             return 0.0
         self._link, self._session, self._bound_at = link, session, None
-        self.unanswered, self._is_held = 0, False
+        self.unanswered, self._is_deaf = 0, False
         return await self._stay(link, session)
 
     async def _stay(self, link: Link, session: EsmeSession) -> float:
         try:
-            if not self._owner._stopping.is_set():
-                session.bind(self.request, link.now())
-                link.wake()
-                await asyncio.wait([link.closed])
+            session.bind(self.request, link.now())
+            link.wake()
+            await asyncio.wait([link.closed])
         finally:
             link.abort("stopped")
             self._link = self._session = None
@@ -397,7 +409,7 @@ class _Bind:
             owner._sink.on_late_outcomes(owner.name, late)
         if deliveries:
             owner.counters.deliveries += len(deliveries)
-            self._hold_if_full()
+            self._stop_reading_if_full()
             owner._sink.on_deliveries(owner.name, deliveries)
         if outcomes:
             owner.report_ready()
@@ -408,9 +420,9 @@ class _Bind:
         answer = _Answer(self, self._link, event)
         return to_delivery(self._owner.name, event, self._owner._now_ms(), answer)
 
-    def _hold_if_full(self) -> None:
-        if self._link and not self._is_held and self.unanswered > self._owner.settings.max_unanswered:
-            self._is_held = True
+    def _stop_reading_if_full(self) -> None:
+        if self._link and not self._is_deaf and self.unanswered > self._owner.settings.max_unanswered:
+            self._is_deaf = True
             self._link.hold_reading()
 
     def _bad_outcome(self, event: events.Refused | events.Unknown | events.NotSent) -> Outcome:

@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import UnionType
 from typing import NamedTuple
 
 from aldis.connectors.base import Accepted, Connector, Delivery, NotSent, OutboundPart, Outcome, Refused, Sink, Unknown
@@ -28,6 +29,14 @@ class Rig(NamedTuple):
     """An MSISDN to which parts are taken, and not answered for longer than a test lasts."""
     cut: Callable[[], None]
     """Cuts the line to the upstream; it comes up again by itself."""
+    bound: Callable[[], int]
+    """-> connections that are bound at the upstream now."""
+    connects: Callable[[], int]
+    """-> connections that were ever made to the upstream."""
+    arrived: Callable[[], int]
+    """-> parts that reached the upstream."""
+    per_bind: int = 1
+    """Connections that one bind is made of."""
 
 
 class RecordingSink:
@@ -324,6 +333,165 @@ class ConnectorContract:
             assert len(sink.outcomes) == len(parts)
             assert all(isinstance(outcome, Unknown | NotSent) for _, outcome in sink.outcomes)
             assert not rig.connector.is_bound
+
+    # SMPP-17
+    async def test_a_new_connector_holds_all_its_binds(self) -> None:
+        """One that is alone needs no call."""
+        async with self.rig(RecordingSink()) as rig:
+            assert rig.connector.held == frozenset(range(rig.connector.binds))
+
+    # SMPP-17
+    async def test_with_nothing_held_it_connects_nowhere(self) -> None:
+        """`run` waits, and ends with `drain`, which has nothing to wait for."""
+        async with self.rig(RecordingSink()) as rig, asyncio.TaskGroup() as group:
+            rig.connector.hold(())
+            running = group.create_task(rig.connector.run())
+            await self._let_out(rig)
+            self._takes_nothing(rig)
+            assert rig.connector.held == frozenset()
+            async with asyncio.timeout(1.0):
+                await rig.connector.drain(5.0)
+                await running
+            assert rig.connects() == 0
+
+    # SMPP-17
+    async def test_only_what_is_held_is_connected(self) -> None:
+        """A connection for each bind that is held and none besides; what is held later connects then."""
+        sink = RecordingSink()
+        async with self.rig(sink) as rig, asyncio.TaskGroup() as group:
+            binds = rig.connector.binds
+            most = frozenset(range(max(1, binds - 1)))
+            rig.connector.hold(most)
+            running = group.create_task(rig.connector.run())
+            await self._bound(rig, sink, len(most))
+            await self._accepted(rig, sink, make_parts(rig.delivered, 20))
+            assert rig.connector.held == most
+            assert rig.connects() == len(most) * rig.per_bind
+            rig.connector.hold(range(binds))
+            await self._bound(rig, sink, binds)
+            assert rig.connects() == binds * rig.per_bind
+            running.cancel()
+
+    # SMPP-17
+    async def test_letting_a_bind_go_loses_nothing(self) -> None:
+        """The parts in flight end as if nothing had happened; the bind is held until they have, and is gone then."""
+        sink = RecordingSink()
+        async with self.running(sink) as rig:
+            binds = rig.connector.binds
+            await self._bound(rig, sink, binds)
+            parts = make_parts(rig.delivered, 100 + rig.connector.capacity())
+            taken = rig.connector.submit(parts)
+            rig.connector.hold(range(1, binds))
+            assert rig.connector.held == frozenset(range(binds))
+            await sink.eventually(lambda: rig.connector.held == frozenset(range(1, binds)))
+            await self._bound(rig, sink, binds - 1)
+            rig.connector.hold(range(binds))
+            await self._accepted(rig, sink, parts[taken:])
+            await sink.until(lambda: len(sink.outcomes) >= len(parts))
+            self._each_ended_once(sink, parts, Accepted)
+
+    # SMPP-17
+    async def test_a_bind_let_go_takes_no_more_parts(self) -> None:
+        """From the call on, though what it took before has no outcome yet."""
+        sink = RecordingSink()
+        async with self.running(sink) as rig:
+            parts = make_parts(rig.delivered, rig.connector.capacity())
+            rig.connector.submit(parts)
+            await sink.until(lambda: rig.connector.capacity() > 0)
+            rig.connector.hold(())
+            self._takes_nothing(rig)
+            await sink.eventually(lambda: not rig.connector.held)
+            self._each_ended_once(sink, parts, Accepted)
+            await self._bound(rig, sink, 0)
+
+    # SMPP-17
+    async def test_a_bind_held_again_before_it_is_gone_comes_back(self) -> None:
+        """It is never without a holder, ends what was in flight, and has one connection after the other."""
+        sink = RecordingSink()
+        async with self.running(sink) as rig:
+            binds = rig.connector.binds
+            await self._bound(rig, sink, binds)
+            parts = make_parts(rig.delivered, rig.connector.capacity())
+            rig.connector.submit(parts)
+            rig.connector.hold(())
+            rig.connector.hold(range(binds))
+            assert rig.connector.held == frozenset(range(binds))
+            await sink.eventually(lambda: rig.connects() == 2 * binds * rig.per_bind)
+            await self._bound(rig, sink, binds)
+            self._each_ended_once(sink, parts, Accepted)
+            await self._accepted(rig, sink, make_parts(rig.delivered, 20, first_id=1_000_000))
+            assert rig.connects() == 2 * binds * rig.per_bind
+
+    # SMPP-18
+    async def test_a_cut_leaves_what_was_sent_unknown(self) -> None:
+        """At once nothing is taken; nothing arrives any more; what is held afterwards binds again."""
+        sink = RecordingSink()
+        async with self.running(sink) as rig:
+            await self._bound(rig, sink, rig.connector.binds)
+            parts = make_parts(rig.silent, rig.connector.capacity())
+            rig.connector.submit(parts)
+            await sink.eventually(lambda: rig.arrived() == len(parts))
+            rig.connector.cut("the lease is gone")
+            self._takes_nothing(rig)
+            await sink.until(lambda: len(sink.outcomes) >= len(parts))
+            self._each_ended_once(sink, parts, Unknown)
+            await sink.eventually(lambda: not rig.connector.held)
+            await self._bound(rig, sink, 0)
+            rig.connector.hold(range(rig.connector.binds))
+            await self._bound(rig, sink, rig.connector.binds)
+            await self._accepted(rig, sink, make_parts(rig.delivered, 1, first_id=1_000_000))
+            assert rig.arrived() == len(parts) + 1
+
+    # SMPP-18
+    async def test_what_was_taken_just_before_a_cut_does_not_leave(self) -> None:
+        """Nothing is kept for the next turn of the loop."""
+        sink = RecordingSink()
+        async with self.running(sink) as rig:
+            await self._bound(rig, sink, rig.connector.binds)
+            parts = make_parts(rig.delivered, rig.connector.capacity())
+            rig.connector.submit(parts)
+            rig.connector.cut("the lease is gone")
+            await sink.until(lambda: len(sink.outcomes) >= len(parts))
+            self._each_ended_once(sink, parts, Unknown | NotSent)
+            await self._bound(rig, sink, 0)
+            assert rig.arrived() == 0
+
+    # SMPP-18
+    async def test_a_cut_ends_the_waiting_of_a_bind_let_go(self) -> None:
+        """A bind is held as long as it waits, and no longer after a cut."""
+        sink = RecordingSink()
+        async with self.running(sink) as rig:
+            await self._bound(rig, sink, rig.connector.binds)
+            parts = make_parts(rig.silent, rig.connector.capacity())
+            rig.connector.submit(parts)
+            await sink.eventually(lambda: rig.arrived() == len(parts))
+            rig.connector.hold(())
+            await self._let_out(rig)
+            assert rig.connector.held == frozenset(range(rig.connector.binds))
+            rig.connector.cut("the lease is gone")
+            await sink.eventually(lambda: not rig.connector.held)
+            self._each_ended_once(sink, parts, Unknown)
+
+    def _takes_nothing(self, rig: Rig) -> None:
+        assert not rig.connector.is_bound
+        assert rig.connector.capacity() == 0
+        assert rig.connector.submit(make_parts(rig.delivered, 1)) == 0
+
+    def _each_ended_once(self, sink: RecordingSink, parts: Sequence[OutboundPart], kind: type | UnionType) -> None:
+        heard = Counter(part.message_id for part, _ in sink.outcomes)
+        assert heard == Counter(part.message_id for part in parts)
+        assert all(isinstance(outcome, kind) for _, outcome in sink.outcomes)
+
+    async def _bound(self, rig: Rig, sink: RecordingSink, binds: int) -> None:
+        """Wait until so many binds are up, each with all its connections."""
+        count = binds * rig.per_bind
+        await sink.eventually(lambda: rig.bound() == count and rig.connector.is_bound == (binds > 0))
+
+    async def _accepted(self, rig: Rig, sink: RecordingSink, parts: Sequence[OutboundPart]) -> None:
+        """Submit parts as capacity allows, and wait until each was accepted."""
+        await self.submit_all(rig, sink, parts)
+        await sink.until(lambda: all(sink.outcome_of(part) is not None for part in parts))
+        assert all(isinstance(sink.outcome_of(part), Accepted) for part in parts)
 
     async def _let_out(self, rig: Rig) -> None:
         """Give the connector the turns of the loop that it needs to write what it took."""

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from typing import cast
 
@@ -46,6 +47,7 @@ class Link(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._holds = 0  # reasons not to read
+        self._ends: tuple[object, object] | None = None  # our address and the peer's
         self.session = session
         self.can_write = False
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -57,6 +59,7 @@ class Link(asyncio.Protocol):
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._ends = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         self.wake()
 
     def data_received(self, data: bytes) -> None:
@@ -70,6 +73,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the session, once, that all is over."""
+        self._transport = None
         self._finish(str(exc) if exc else "the peer closed the connection")
 
     def pause_writing(self) -> None:
@@ -112,10 +116,20 @@ class Link(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def abort(self, reason: str) -> None:
-        """Drop the connection now; the events of its end are handed on before this returns."""
+        """Drop the connection now: no more bytes leave, and the events of its end are handed on before this returns."""
         self._finish(reason)
         if self._transport:
+            self._mute(self._transport)
             self._transport.abort()
+
+    def _mute(self, transport: asyncio.Transport) -> None:
+        """Let the kernel take no more bytes: uvloop writes on what it has buffered for a while after `abort`."""
+        raw = transport.get_extra_info("socket")
+        if raw is None or self._ends is None:
+            return
+        with suppress(OSError), socket.fromfd(raw.fileno(), raw.family, raw.type) as twin:
+            if (twin.getsockname(), twin.getpeername()) == self._ends:  # uvloop may still name a number closed already
+                twin.shutdown(socket.SHUT_WR)
 
     def _flush(self) -> None:
         self._flush_is_due = False
