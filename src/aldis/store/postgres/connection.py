@@ -1,6 +1,6 @@
 """Connections to the database, and what its errors mean to us."""
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import structlog
@@ -9,7 +9,10 @@ from aldis.model.errors import LedgerUnavailable, SettingsError
 
 log = structlog.get_logger()
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
 
 CONNECT_S = 5.0
 COMMAND_S = 15.0

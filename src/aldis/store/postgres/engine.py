@@ -123,10 +123,10 @@ class PostgresStore:
     async def claim(self, connector: str, parts: int, now: int, leased_until: int) -> Sequence[Due]:
         """Lease due messages (T2), to this node while it is known to be alive."""
         mark = self._marks.get(connector, 0)
-        [dues] = await self._claims.call(verbs.claim, (verbs.Claim(connector, parts, mark, now, leased_until),))
-        if dues:
-            self._marks[connector] = max(self._marks.get(connector, 0), min(now, dues[-1].due_at) - LATE_COMMIT_MS)
-        return dues  # type: ignore[no-any-return]
+        [claimed] = await self._claims.call(verbs.claim, (verbs.Claim(connector, parts, mark, now, leased_until),))
+        if claimed.dues:
+            self._marks[connector] = max(self._marks.get(connector, 0), claimed.due_at - LATE_COMMIT_MS)
+        return claimed.dues  # type: ignore[no-any-return]
 
     async def record(self, news: Sequence[News], judge: Judge, as_news: AsNews) -> None:
         """Judge news (T3)."""

@@ -127,18 +127,27 @@ class Claim(msgspec.Struct, frozen=True):
     leased_until: int
 
 
-async def claim(tx: Tx, claims: list[Claim]) -> list[list[Due]]:
+class Claimed(msgspec.Struct, frozen=True):
+    """What a claim got."""
+
+    dues: list[Due]
+    due_at: int
+    """When the last of them was due."""
+
+
+async def claim(tx: Tx, claims: list[Claim]) -> list[Claimed]:
     """T2: lease due messages, oldest first, up to a number of parts each."""
     return [await _claim_one(tx, one) for one in claims]
 
 
-async def _claim_one(tx: Tx, wish: Claim) -> list[Due]:
+async def _claim_one(tx: Tx, wish: Claim) -> Claimed:
     bindings = (wish.connector, wish.since, wish.now, wish.parts, wish.leased_until, tx.seat.epoch)
     found = [tuple(row) for row in await tx.fetch("claim", *bindings)]
     found.sort(key=lambda row: (row[0], row[2]))
     retried = [(row[1], row[2]) for row in found if row[6] > 1 and row[5] > 1]
     standings = await _load_parts(tx, retried) if retried else {}
-    return [rows.due_of(row[1:], standings.get(row[2])) for row in found]
+    dues = [rows.due_of(row[1:], standings.get(row[2])) for row in found]
+    return Claimed(dues, found[-1][0] if found else 0)
 
 
 async def _load_parts(tx: Tx, keys: list[tuple[int, int]]) -> dict[int, dict[int, Standing]]:
