@@ -194,7 +194,7 @@ class Dispatch:
             self._recorded.set()
 
     def _hand_over(self, connector: Connector, held: deque[OutboundPart]) -> None:
-        if held:
+        if held and self._ledger.may_work():
             taken = connector.submit(list(held))
             for _ in range(taken):
                 held.popleft()

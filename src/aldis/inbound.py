@@ -12,6 +12,9 @@ from aldis.model.errors import OurError
 log = structlog.get_logger()
 
 MAX_GROUP = 2_000
+LOOK_AGAIN_S = 1.0
+OVERLOOKED_MS = 10_000
+"""Longer than any two transactions overlap."""
 
 
 class Inbound:
@@ -48,6 +51,24 @@ class Inbound:
 
     async def run(self) -> None:
         """Write until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._write_forever())
+            tasks.create_task(self._look_again())
+
+    async def _look_again(self) -> None:
+        """Give receipts a home that missed the id which they name, for both were written at the same time."""
+        since = 0
+        while True:
+            try:
+                await self._ledger.rematch(since)
+                since = self._ledger.now_ms() - OVERLOOKED_MS
+            except OurError as error:
+                log.warning("parked receipts are looked at later", error=str(error))
+            except Exception:
+                log.exception("parked receipts can't be looked at")
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def _write_forever(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()

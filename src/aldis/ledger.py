@@ -90,9 +90,12 @@ News = Submitted | Received | Lapsed | Ended
 class Ledger:
     """The machines' way to the store: they hand in news, the table in `lifecycle` says what it means."""
 
-    def __init__(self, store: Store, ids: IdMaker, now_ms: Callable[[], int]) -> None:
-        """Take an open store, the node's ids and its clock."""
+    def __init__(
+        self, store: Store, ids: IdMaker, now_ms: Callable[[], int], may_work: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Take an open store, the node's ids and its clock, and what tells whether the node may count as dead."""
         self.store = store
+        self.may_work = may_work
         self.ids = ids
         self.now_ms = now_ms
         self.errors: dict[str, Mapping[str, Status]] = {}
@@ -113,6 +116,8 @@ class Ledger:
             QuotaExceeded: 27, nothing was written.
             LedgerUnavailable: 40, nothing was acknowledged.
         """
+        if not self.may_work():  # the ids may be another node's by now
+            raise LedgerUnavailable
         [admission] = await self.store.admit((batch,))
         match admission.verdict:
             case Verdict.ADMITTED | Verdict.DUPLICATE:
@@ -140,6 +145,11 @@ class Ledger:
         ids = self.ids.take(len(deliveries), self.now_ms())
         parked = [_park(inbox_id, d) for inbox_id, d in zip(ids, deliveries, strict=True)]
         await self.store.receive(parked, self.judge, self._receipt_news)
+
+    async def rematch(self, since: int) -> None:
+        """Look again at receipts that were parked since a time, epoch ms."""
+        while await self.store.rematch(since, self.judge, self._receipt_news):
+            pass
 
     async def recover(self, ended_by: int) -> int:
         """Call off the leases that end by a time, and dead workers'; returns how many messages had one.

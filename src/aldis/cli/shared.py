@@ -18,6 +18,7 @@ from aldis.model.ids import IdMaker
 from aldis.service.admin import Admin, ask
 from aldis.service.node import wall_clock_ms
 from aldis.service.settings import Settings, load
+from aldis.store.base import Store
 from aldis.store.sqlite import SqliteStore
 
 T = TypeVar("T")
@@ -41,9 +42,9 @@ def config_path(given: Path | None) -> Path:
     return Path(os.environ["ALDIS_CONFIG"])
 
 
-def read_settings(config: Path | None, data_dir: Path | None = None) -> Settings:
+def read_settings(config: Path | None, data_dir: Path | None = None, roles: str | None = None) -> Settings:
     """Return the configuration that a command works with."""
-    return load(config_path(config), os.environ, data_dir)
+    return load(config_path(config), os.environ, data_dir, roles)
 
 
 class _StandardError:
@@ -83,6 +84,15 @@ def run_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return uvloop.run(main())
 
 
+async def open_store(settings: Settings) -> Store:
+    """Open the configured ledger for a command."""
+    if not settings.is_shared:
+        return SqliteStore(settings.data_dir, lambda pushes: None)
+    from aldis.store.postgres import PostgresStore  # noqa: PLC0415 - its driver is an extra
+
+    return await PostgresStore.open(settings.ledger_url, lambda pushes: None, wall_clock_ms)
+
+
 def call(settings: Settings, name: str, **arguments: Any) -> Any:
     """Make an operator's call: through the running server, or on the ledger itself if there is none."""
     set_up_logging("error")
@@ -90,11 +100,10 @@ def call(settings: Settings, name: str, **arguments: Any) -> Any:
 
 
 async def _call(settings: Settings, name: str, arguments: dict[str, Any]) -> Any:
-    try:
-        return await ask(settings.data_dir, name, arguments)
-    except (ConnectionError, FileNotFoundError):
-        pass
-    store = SqliteStore(settings.data_dir, lambda pushes: None)
+    if not settings.is_shared:
+        with contextlib.suppress(ConnectionError, FileNotFoundError):
+            return await ask(settings.data_dir, name, arguments)
+    store = await open_store(settings)
     try:
         ledger = Ledger(store, IdMaker(settings.node_number, await store.largest_id()), wall_clock_ms)
         return await Admin(store, ledger).call(name, arguments)

@@ -7,6 +7,7 @@ The docstring's first line is the default message.
     ├── OurError                 22   something here failed
     │   ├── LedgerUnavailable    40   durability can't be given now
     │   ├── Overloaded           40   too much waits already
+    │   ├── LeaseLost            40   other nodes have found this one dead
     │   └── SettingsError        22   the configuration is wrong
     └── CustomerError            24
         ├── AuthenticationFailed 23
@@ -46,6 +47,13 @@ class LedgerUnavailable(OurError):
 
 class Overloaded(OurError):
     """temporarily unavailable"""
+
+    status = Status.TEMPORARILY_UNAVAILABLE
+    retryable = True
+
+
+class LeaseLost(OurError):
+    """other nodes have found this one dead"""
 
     status = Status.TEMPORARILY_UNAVAILABLE
     retryable = True

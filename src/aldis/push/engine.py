@@ -74,13 +74,18 @@ class PushEngine:
         now_ms: Callable[[], int],
         settings: PushSettings | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Take the ledger, the client, the wall clock in epoch ms, the bounds, and how to wait after a refusal."""
+        """Take the ledger, the client, the wall clock in epoch ms, the bounds, and how to wait after a refusal.
+
+        While `may_send` says no, nothing is begun: another node may have taken over what waits here.
+        """
         self._ledger = ledger
         self._client = client
         self._now_ms = now_ms
         self._settings = settings or PushSettings()
         self._sleep = sleep
+        self._may_send = may_send
         self._counts = PushStats()
         self._jobs: dict[int, Job] = {}
         self._endpoints: dict[tuple[int, str], Endpoint] = {}
@@ -130,6 +135,8 @@ class PushEngine:
         """Read the table now: the clock was moved, or pushes were made due by hand."""
         self._full_sweep_at = 0.0
         self._poked.set()
+        for _ in range(min(len(self._ring), self._settings.max_in_flight)):
+            self._rouse()
 
     async def run(self) -> None:
         """Send and record until cancelled; then record what has ended, and leave the rest in the table."""
@@ -219,7 +226,7 @@ class PushEngine:
 
     def _next_job(self) -> Job | None:
         """Take a job from the endpoint whose turn it is, and put that endpoint at the end of the ring."""
-        if self._is_draining or len(self._results) >= self._settings.max_waiting:
+        if self._is_draining or not self._may_send() or len(self._results) >= self._settings.max_waiting:
             return None
         while self._ring:
             endpoint = self._ring.popleft()

@@ -6,7 +6,8 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -27,14 +28,16 @@ from aldis.rules.routing import Router
 from aldis.service.admin import Admin, AdminSocket
 from aldis.service.samples import samples_of
 from aldis.service.settings import Settings
-from aldis.store.base import QueueState
-from aldis.store.sqlite import SqliteStore
+from aldis.store.base import QueueState, Store
 from aldis.web.app import build
 from aldis.web.auth import Authenticator
 from aldis.web.eapi import Eapi
 from aldis.web.limits import HttpLimits
 from aldis.web.metrics import Histogram, Sample, Source
 from aldis.web.server import HttpServer, bind_socket
+
+if TYPE_CHECKING:
+    from aldis.service.shared import SharedLedger
 
 log = structlog.get_logger()
 
@@ -73,7 +76,9 @@ class Node:
         self.stopping = asyncio.Event()
         """A stop has begun."""
         self.address: tuple[str, int] = (settings.http_host, settings.http_port)
-        self._now_ms = now_ms
+        self._clock = now_ms
+        self._shared: SharedLedger | None = None
+        """This node among others, where the ledger is on PostgreSQL."""
         self._ready = False
         self._connectors: dict[str, Connector] = {}
         self._queue = QueueState(0, None, 0, 0, None, 0)
@@ -98,7 +103,7 @@ class Node:
         raise_file_limit()
         bound = self._bind()
         try:
-            self._open()
+            await self._open()
             await self._recover()
             _calm_garbage_collector()
             await self._serve(bound)
@@ -121,48 +126,75 @@ class Node:
         self.address = bound.getsockname()[:2]
         return bound
 
-    def _open(self) -> None:
+    def now_ms(self) -> int:
+        """Return the time, epoch ms: the database's, where there is one."""
+        return self._clock()
+
+    def _does(self, role: str) -> bool:
+        return role in self.settings.roles
+
+    def _may_work(self) -> bool:
+        """Tell whether this node is certain not to count as dead among others."""
+        return self._shared is None or self._shared.membership.may_work()
+
+    async def _open(self) -> None:
         settings = self.settings
-        self.store = SqliteStore(settings.data_dir, self._offer)
-        self.ledger = Ledger(self.store, IdMaker(settings.node_number), self._now_ms)
+        if self._does("dispatch"):
+            for config in settings.connectors:
+                self._connectors[config.name] = config.factory(config.options, self, self.now_ms)
+        self.store = await self._open_store()
+        self.ledger = Ledger(self.store, IdMaker(self._number), self.now_ms, self._may_work)
         for config in settings.connectors:
             self.ledger.errors[config.name] = config.errors
-            self._connectors[config.name] = config.factory(config.options, self, self._now_ms)
         self.dispatch = Dispatch(self.ledger, self._connectors)
         self.inbound = Inbound(self.ledger)
         guard = EgressGuard(settings.push_allow_private_networks)
         limits = Limits(total_s=settings.push_timeout_s, per_host=settings.push_connections_per_host)
         self._client = PushClient(guard, limits)
-        self.push = PushEngine(
-            self.ledger, self._client, self._now_ms, PushSettings(max_limit=settings.push_connections_per_host)
-        )
+        push = PushSettings(max_limit=settings.push_connections_per_host)
+        self.push = PushEngine(self.ledger, self._client, self.now_ms, push, may_send=self._may_work)
         self.intake = Intake(
             self.ledger,
             Router(settings.routes),
             Admission(settings.blocklist, settings.censor),
             IntakeSettings(max_recipients=settings.eapi_max_recipients, validity_ms=settings.validity_ms),
-            self.dispatch.wake,
+            self._on_due,
         )
         self._auth = Authenticator(self.ledger, time.monotonic)
-        self.eapi = Eapi(self.ledger, self._auth, self.intake, self.ledger, self._now_ms, settings.eapi_report_header)
+        self.eapi = Eapi(self.ledger, self._auth, self.intake, self.ledger, self.now_ms, settings.eapi_report_header)
+
+    async def _open_store(self) -> Store:
+        if not self.settings.is_shared:
+            from aldis.store.sqlite import SqliteStore  # noqa: PLC0415 - a node loads the engine that it needs
+
+            return SqliteStore(self.settings.data_dir, self._offer)
+        from aldis.service.shared import SharedLedger  # noqa: PLC0415
+
+        self._shared = await SharedLedger.open(self.settings, self._connectors, self._offer, self._hear, self._clock)
+        self._clock = self._shared.membership.now_ms
+        return self._shared.store
+
+    @property
+    def _number(self) -> int:
+        return self.settings.node_number if self._shared is None else self._shared.membership.number
 
     async def _recover(self) -> None:
-        """Continue behind the ledger's ids; call off every lease, for its worker is dead."""
+        """Continue behind the ledger's ids; call off the leases of dead workers: of all, where this is the only one."""
         largest = await self.store.largest_id()
-        if largest and time_of(largest) >= self._now_ms():
-            log.warning("the clock is behind the ledger: was it set back?", behind_ms=time_of(largest) - self._now_ms())
+        if largest and time_of(largest) >= self.now_ms():
+            log.warning("the clock is behind the ledger: was it set back?", behind_ms=time_of(largest) - self.now_ms())
             largest = id_at(time_of(largest) + UNNOTED_IDS_MS)
-        self.ledger.ids = IdMaker(self.settings.node_number, after=largest)
-        called_off = await self.ledger.recover(FOREVER_MS)
-        log.info("recovered", unacknowledged=called_off)
+        self.ledger.ids = IdMaker(self._number, after=largest)
+        called_off = await self.ledger.recover(FOREVER_MS if self._shared is None else self.now_ms())
+        log.info("recovered", unacknowledged=called_off, node=self._number)
         for name in await self.store.queued_connectors():
-            if name not in self._connectors:
+            if name not in self._connectors and self._does("dispatch"):
                 log.warning("messages wait for a connector that is not configured", connector=name)
 
     async def _serve(self, bound: socket.socket) -> None:
         settings = self.settings
         sources: list[Source] = [self.samples, self.eapi.samples]
-        web = build(self.eapi.routes(), self, sources)
+        web = build(self.eapi.routes() if self._does("web") else {}, self, sources)
         http = HttpServer(
             web.app,
             [bound],
@@ -171,28 +203,41 @@ class Node:
             certificate=settings.http_certificate,
         )
         sources.append(http.samples)
-        admin = AdminSocket(Admin(self.store, self.ledger), settings.data_dir)
         async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(self.inbound.run(), name="inbound"),
-                tasks.create_task(self.push.run(), name="push"),
-                tasks.create_task(self.dispatch.run(), name="dispatch"),
-                tasks.create_task(admin.run(), name="admin"),
-                tasks.create_task(self._tidy(), name="tidy"),
-            ]
+            running = [tasks.create_task(machine, name=name) for name, machine in self._machines()]
             links = [tasks.create_task(one.run(), name=one.name) for one in self._connectors.values()]
             serving = tasks.create_task(http.run(), name="http")
             await http.started.wait()
             self._ready = True
-            if not self._connectors or not settings.routes:
+            if not settings.connectors or not settings.routes:
                 log.warning("nothing can be sent: a [[connector]] and a [[route]] to it are wanted")
             self.started.set()
-            log.info("serving", host=self.address[0], port=self.address[1], connectors=list(self._connectors))
+            log.info(
+                "serving",
+                host=self.address[0],
+                port=self.address[1],
+                roles=sorted(settings.roles),
+                connectors=list(self._connectors),
+            )
             await self.stopping.wait()
             await self._wind_down(http)
             for task in (*running, *links, serving):
                 task.cancel()
         await self._client.aclose()
+
+    def _machines(self) -> Iterator[tuple[str, Coroutine[None, None, None]]]:
+        """Yield what runs beside connectors and web, by this node's roles."""
+        yield "tidy", self._tidy()
+        if self._does("dispatch"):
+            yield "inbound", self.inbound.run()
+            yield "dispatch", self.dispatch.run()
+        if self._does("push"):
+            yield "push", self.push.run()
+        if self._shared is None:
+            yield "admin", AdminSocket(Admin(self.store, self.ledger), self.settings.data_dir).run()
+        else:
+            yield "membership", self._shared.membership.run()
+            yield "bell", self._shared.bell.run()
 
     async def _wind_down(self, http: HttpServer) -> None:
         """Refuse new work, drain what is under way, record its outcomes: within the budget."""
@@ -206,12 +251,17 @@ class Node:
                 await self._flush()
                 await asyncio.gather(*(one.drain(budget / 2) for one in self._connectors.values()))
                 await self._flush()
-                await self.push.drain(budget / 4)
+                if self._does("push"):
+                    await self.push.drain(budget / 4)
+                if self._shared is not None:
+                    await self._shared.membership.leave()
         except TimeoutError:
             log.warning("stopped before all was drained: what was under way shows 12 after the next start")
 
     async def _flush(self) -> None:
         """Put on disk what was heard, unless the disk has failed: then there is no use in waiting for it."""
+        if not self._does("dispatch"):
+            return
         if self.store.problems():
             log.error("the ledger can't be written: parts whose outcome is not on disk show 12 after the next start")
             return
@@ -227,8 +277,8 @@ class Node:
                 if last != noted or self.store.problems():
                     await self.store.remember_last_id(last)
                     noted = last
-                self._queue = await self.store.queue_state(self._now_ms())
-                while await self.store.tidy(self._now_ms()):
+                self._queue = await self.store.queue_state(self.now_ms())
+                while await self.store.tidy(self.now_ms()):
                     pass
             except OurError as error:
                 log.warning("tidying waits", error=str(error))
@@ -257,6 +307,19 @@ class Node:
     def _offer(self, pushes: list[Push]) -> None:
         self.push.offer(pushes)
 
+    def _on_due(self) -> None:
+        """Tell whoever sends that new work is on disk."""
+        self.dispatch.wake()
+        if self._shared is not None and (self._shared.membership.others_dispatch or not self._does("dispatch")):
+            self._shared.bell.ring("due")
+
+    def _hear(self, kind: str) -> None:
+        """Take another node's wake-up; an empty word is for everything."""
+        if kind in ("due", ""):
+            self.dispatch.wake()
+        if kind in ("pushes", ""):
+            self.push.poke()
+
     # What watchers ask
 
     def problems(self) -> list[str]:
@@ -264,13 +327,24 @@ class Node:
         found = list(self.store.problems())
         if not self._ready:
             found.append("starting or stopping")
-        if not self._connectors:
-            found.append("no connector is configured")
-        elif not any(connector.is_bound for connector in self._connectors.values()):
-            found.append("no connector is bound")
+        if not self._may_work():
+            found.append("this node's lease has run out: the database does not answer")
+        if self._does("dispatch"):
+            found += self._dispatch_problems()
         return found
+
+    def _dispatch_problems(self) -> list[str]:
+        connectors = self._connectors.values()
+        if not connectors:
+            return ["no connector is configured"]
+        is_standby = self._shared is not None and not self._shared.membership.owned
+        if is_standby or any(connector.is_bound for connector in connectors):
+            return []
+        return ["no connector is bound"]
 
     def samples(self) -> Iterator[Sample | Histogram]:
         """Return the numbers for /metrics."""
-        now = self._now_ms()
+        now = self.now_ms()
         yield from samples_of(self.store, self.dispatch, self.inbound, self.push, self._connectors, self._queue, now)
+        if self._shared is not None:
+            yield from self._shared.samples()

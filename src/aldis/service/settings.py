@@ -4,6 +4,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,9 @@ from aldis.rules.routing import Route
 
 Network = IPv4Network | IPv6Network
 ENV_PREFIX = "ALDIS_"
+SQLITE = "sqlite"
+ROLES = frozenset({"web", "dispatch", "push"})
+MOST_WRITERS = 32
 _LARGEST = 1 << 53
 _NOT_SETTINGS = ("ALDIS_CONFIG", "ALDIS_TEST_")
 
@@ -39,7 +43,16 @@ SETTINGS: Sequence[Setting] = (
     Setting("http.max_connections", "int", 10_000, "connections", "Connections at a time; more are turned away."),
     Setting("http.tls_certificate", "text", "", "file", "PEM certificate chain; with http.tls_key it turns on HTTPS."),
     Setting("http.tls_key", "text", "", "file", "PEM key of the certificate."),
-    Setting("ledger.url", "text", "sqlite", "", "Where the ledger lives; `sqlite` is a file in data_dir."),
+    Setting(
+        "ledger.url", "text", "sqlite", "",
+        "Where the ledger lives: `sqlite` is a file in data_dir; postgresql://user:password@host:port/database is "
+        "shared by as many nodes as you like.",
+    ),
+    Setting("ledger.writers", "int", 1, "connections", "PostgreSQL: how many write submissions; each its accounts."),
+    Setting(
+        "ledger.retention_days", "int", 0, "days",
+        "PostgreSQL: messages and their history are dropped, a week at a time, once they are so old; 0 keeps all.",
+    ),
     Setting(
         "push.allow_private_networks", "networks", False, "",
         "Whether pushes may go to private and loopback addresses: true, false, or a list of networks.",
@@ -51,7 +64,8 @@ SETTINGS: Sequence[Setting] = (
     Setting("messages.validity_h", "float", 72.0, "h", "How long a message may wait to be sent and delivered."),
     Setting("admission.blocklist", "numbers", (), "MSISDNs", "Numbers that may not be written to: status 32."),
     Setting("admission.censor", "texts", (), "words", "Words that no body may hold: status 33."),
-    Setting("node.number", "int", 0, "0..1023", "This node's number in the ids that it makes."),
+    Setting("node.number", "int", 0, "0..1023", "This node's number in its ids; on PostgreSQL it is leased instead."),
+    Setting("node.roles", "texts", ("web", "dispatch", "push"), "", "What this node does; less than all: PostgreSQL."),
     Setting("log.level", "text", "info", "", "debug, info, warning or error."),
     Setting("stop.budget_s", "float", 20.0, "s", "How long a stop may take to finish what is under way."),
 )  # fmt: skip
@@ -90,6 +104,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http_max_connections: int
     http_certificate: tuple[Path, Path] | None
     ledger_url: str
+    """`sqlite` or postgresql://…"""
+    ledger_writers: int
+    retention_ms: int
     push_allow_private_networks: bool | list[Network]
     push_timeout_s: float
     push_connections_per_host: int
@@ -99,13 +116,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     blocklist: list[int]
     censor: list[str]
     node_number: int
+    roles: frozenset[str]
     log_level: str
     stop_budget_s: float
     connectors: list[ConnectorConfig]
     routes: list[Route]
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether the ledger is on PostgreSQL, and other nodes may work on it."""
+        return self.ledger_url != SQLITE
 
-def load(path: Path | None, environ: Mapping[str, str], data_dir: Path | None = None) -> Settings:
+
+def load(
+    path: Path | None, environ: Mapping[str, str], data_dir: Path | None = None, roles: str | None = None
+) -> Settings:
     """Read the configuration.
 
     Args:
@@ -113,6 +138,7 @@ def load(path: Path | None, environ: Mapping[str, str], data_dir: Path | None = 
         environ: The environment; ALDIS_HTTP_LISTEN overrides http.listen, ALDIS_CONNECTOR_<NAME>_<KEY> a key of a
             connector, ALDIS_ROUTE_<INDEX>_<KEY> a key of a route (the first is 0).
         data_dir: Overrides the setting.
+        roles: Overrides node.roles.
 
     Raises:
         SettingsError: it can't be read, or says something unknown or wrong; the text says what to do.
@@ -126,7 +152,9 @@ def load(path: Path | None, environ: Mapping[str, str], data_dir: Path | None = 
     raw = {s.name: _coerce(s, values.get(s.name, s.default)) for s in SETTINGS}
     if data_dir is not None:
         raw["data_dir"] = data_dir
-    elif path is not None and ENV_PREFIX + "DATA_DIR" not in environ:
+    if roles is not None:
+        raw["node.roles"] = _list(roles)
+    if data_dir is None and path is not None and ENV_PREFIX + "DATA_DIR" not in environ:
         raw["data_dir"] = path.parent / raw["data_dir"]
     parsed = [_connector(table) for table in connectors]
     return _settings(raw, parsed, _routes(routes, parsed))
@@ -314,12 +342,28 @@ def parse_listen(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _check_ledger(url: str, roles: Sequence[str]) -> None:
+    """Refuse a ledger that there is not, and roles that it can't be divided into; no URL is shown."""
+    if unknown := sorted(set(roles) - ROLES):
+        raise SettingsError(f"node.roles: unknown role {unknown[0]!r}: known are {', '.join(sorted(ROLES))}")
+    if not roles:
+        raise SettingsError("node.roles: a node without a role does nothing")
+    if url == SQLITE:
+        if set(roles) != ROLES:
+            raise SettingsError("node.roles: an sqlite ledger has one process, which does all; PostgreSQL shares it")
+    elif not url.startswith(("postgresql://", "postgres://")):
+        raise SettingsError("ledger.url: sqlite, or postgresql://user:password@host:port/database is wanted")
+    elif find_spec("asyncpg") is None:
+        raise SettingsError("ledger.url: PostgreSQL needs its driver: pip install 'aldis[postgres]'")
+
+
 def _settings(raw: dict[str, Any], connectors: list[ConnectorConfig], routes: list[Route]) -> Settings:
     host, port = parse_listen(raw["http.listen"])
     if raw["eapi.report_header"] not in ("returns", "results"):
         raise SettingsError(f"eapi.report_header = {raw['eapi.report_header']!r}: returns or results is wanted")
-    if raw["ledger.url"] != "sqlite":
-        raise SettingsError(f"ledger.url = {raw['ledger.url']!r}: only sqlite is built in yet")
+    _check_ledger(raw["ledger.url"], raw["node.roles"])
+    if not 1 <= raw["ledger.writers"] <= MOST_WRITERS:
+        raise SettingsError(f"ledger.writers = {raw['ledger.writers']}: 1 to {MOST_WRITERS} is wanted")
     if raw["log.level"] not in ("debug", "info", "warning", "error"):
         raise SettingsError(f"log.level = {raw['log.level']!r}: debug, info, warning or error is wanted")
     certificate, key = raw["http.tls_certificate"], raw["http.tls_key"]
@@ -336,6 +380,8 @@ def _settings(raw: dict[str, Any], connectors: list[ConnectorConfig], routes: li
         http_max_connections=raw["http.max_connections"],
         http_certificate=(Path(certificate), Path(key)) if certificate else None,
         ledger_url=raw["ledger.url"],
+        ledger_writers=raw["ledger.writers"],
+        retention_ms=raw["ledger.retention_days"] * 86_400_000,
         push_allow_private_networks=raw["push.allow_private_networks"],
         push_timeout_s=raw["push.timeout_s"],
         push_connections_per_host=raw["push.connections_per_host"],
@@ -345,6 +391,7 @@ def _settings(raw: dict[str, Any], connectors: list[ConnectorConfig], routes: li
         blocklist=raw["admission.blocklist"],
         censor=raw["admission.censor"],
         node_number=raw["node.number"],
+        roles=frozenset(raw["node.roles"]),
         log_level=raw["log.level"],
         stop_budget_s=raw["stop.budget_s"],
         connectors=connectors,

@@ -250,9 +250,9 @@ class PostgresStore:
         [found] = await self._ask("largest_id")
         return int(found[0])
 
-    async def remember_last_id(self, last_id: int, node_number: int = 0) -> None:
+    async def remember_last_id(self, last_id: int) -> None:
         """Note how far a node's ids have come, for a start with a clock set back."""
-        await self._claims.call(verbs.remember_last_id, (verbs.NotedId(node_number, last_id),))
+        await self._claims.call(verbs.remember_last_id, (verbs.NotedId(self.seat.number, last_id),))
 
     async def tidy(self, now: int) -> int:
         """Make nobody's what gone nodes owned; once an hour make partitions ahead and drop old ones."""

@@ -41,9 +41,10 @@ _SINGLY = "SET LOCAL lock_timeout = '200ms'"
 class Seat:
     """Which node the store works for."""
 
-    def __init__(self, epoch: int = 0, *, pushes: bool = True) -> None:
-        """Take the node's epoch, 0 for a process that is none, and whether it sends pushes itself."""
+    def __init__(self, epoch: int = 0, number: int = 0, *, pushes: bool = True) -> None:
+        """Take the node's epoch, 0 for a process that is none, its number, and whether it sends pushes itself."""
         self.epoch = epoch
+        self.number = number
         self.pushes = pushes
 
     @property
