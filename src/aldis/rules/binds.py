@@ -44,7 +44,7 @@ def plan(owners: Mapping[Bind, int], me: int, nodes: Sequence[int]) -> Plan:
         counts[me] += 1
     poorest = min(counts[node] for node in nodes) if nodes else 0
     richest = max(nodes, key=lambda node: (counts[node], -node), default=me)
-    if take or me != richest or counts[me] < poorest + 2:
+    if take or free or me != richest or counts[me] < poorest + 2:
         return Plan(take, [])
     held = (bind for bind, owner in owners.items() if owner == me)
     return Plan([], [max(held, key=lambda bind: (mine[bind.connector], bind))])

@@ -19,6 +19,7 @@ import structlog
 from aldis.connectors.base import Connector
 from aldis.model.errors import LeaseLost
 from aldis.rules.binds import Bind, plan
+from aldis.service.process import identity, is_gone
 from aldis.store.postgres.connection import words_of
 from aldis.store.postgres.nodes import Beat, Joined, NodeTable
 
@@ -102,11 +103,20 @@ class Membership:
         """
         for connector in self._connectors.values():
             connector.hold(())
+        await self._bury_former_life()
         started = self._steady()
         binds = [(name, connector.binds) for name, connector in self._connectors.items()]
-        self._joined = await self._table.join(",".join(sorted(self._roles)), socket.gethostname(), binds)
+        who = ",".join(sorted(self._roles)), socket.gethostname(), identity()
+        self._joined = await self._table.join(*who, binds)
         self._note_time(started, self._joined.now)
         self._heard_since = started
+
+    async def _bury_former_life(self) -> None:
+        """End lives of processes of this machine that are gone: what they owned need not wait for its lease to end."""
+        gone = [one.epoch for one in await self._table.living() if is_gone(one.process)]
+        if gone:
+            log.info("found ended processes of this machine", count=len(gone))
+            await self._table.leave(*gone)
 
     async def run(self) -> None:
         """Beat until cancelled.

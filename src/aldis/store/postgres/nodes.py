@@ -35,6 +35,8 @@ class Living(NamedTuple):
     epoch: int
     roles: str
     host: str
+    process: str
+    """Which process of which machine it is, as it says itself."""
 
 
 class Beat(NamedTuple):
@@ -58,7 +60,12 @@ class NodeTable:
         self._ttl_ms = ttl_ms
         self._connection: Connection | None = None
 
-    async def join(self, roles: str, host: str, connectors: Iterable[tuple[str, int]]) -> Joined:
+    async def living(self) -> list[Living]:
+        """Return the nodes that live."""
+        connection = await self._connected()
+        return [Living(*row) for row in await connection.fetch(SQL["living_nodes"])]
+
+    async def join(self, roles: str, host: str, process: str, connectors: Iterable[tuple[str, int]]) -> Joined:
         """Begin a life under a free number; make rows for connectors' binds, of which there are so many each.
 
         Raises:
@@ -67,7 +74,7 @@ class NodeTable:
         connection = await self._connected()
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _JOIN_LOCK)
-            row = await connection.fetchrow(SQL["join_node"], MAX_NODE, self._ttl_ms, roles, host)
+            row = await connection.fetchrow(SQL["join_node"], MAX_NODE, self._ttl_ms, roles, host, process)
             if row is None:
                 raise RuntimeError(f"{MAX_NODE + 1} nodes run on this database already")
             for name, binds in connectors:
@@ -88,7 +95,7 @@ class NodeTable:
             if now is None:
                 return None
             buried = await connection.fetch(SQL["bury_nodes"], epoch) if may_bury else []
-            nodes = [Living(*row) for row in await connection.fetch(SQL["living_nodes"])]
+            nodes = await self.living()
             owned = await connection.fetch(SQL["bind_owners"])
         return Beat(now, nodes, {Bind(row[0], row[1]): row[2] for row in owned}, [row[0] for row in buried])
 
@@ -108,11 +115,11 @@ class NodeTable:
         async with asyncio.timeout(BEAT_TIMEOUT_S):
             return [Bind(row[0], row[1]) for row in await connection.fetch(SQL[name], epoch, *columns)]
 
-    async def leave(self, epoch: int) -> None:
-        """End a life in good order: what it owned is free at once."""
+    async def leave(self, *epochs: int) -> None:
+        """End lives in good order: what they owned is free at once."""
         connection = await self._connected()
         async with asyncio.timeout(BEAT_TIMEOUT_S):
-            await connection.execute(SQL["leave_nodes"], epoch)
+            await connection.execute(SQL["leave_nodes"], list(epochs))
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():

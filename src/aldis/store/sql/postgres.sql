@@ -360,10 +360,10 @@ WITH clock AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS 
     SELECT n AS number FROM generate_series(0, $1::bigint) n
     WHERE NOT EXISTS (SELECT FROM nodes WHERE node_number = n AND epoch <> 0) ORDER BY n LIMIT 1
 )
-INSERT INTO nodes AS old (node_number, epoch, roles, host, started_at, expires_at)
-SELECT number, now * 1024 + number, $3, $4, now, now + $2 FROM free, clock
+INSERT INTO nodes AS old (node_number, epoch, roles, host, process, started_at, expires_at)
+SELECT number, now * 1024 + number, $3, $4, $5, now, now + $2 FROM free, clock
 ON CONFLICT (node_number) DO UPDATE SET epoch = EXCLUDED.epoch, roles = EXCLUDED.roles, host = EXCLUDED.host,
-started_at = EXCLUDED.started_at, expires_at = EXCLUDED.expires_at
+process = EXCLUDED.process, started_at = EXCLUDED.started_at, expires_at = EXCLUDED.expires_at
 RETURNING node_number, epoch, started_at;
 
 -- name: know_binds
@@ -384,7 +384,7 @@ UPDATE nodes SET epoch = 0 WHERE node_number IN (
 
 -- name: living_nodes
 -- The nodes that live.
-SELECT epoch, roles, host FROM nodes WHERE epoch <> 0 ORDER BY epoch;
+SELECT epoch, roles, host, process FROM nodes WHERE epoch <> 0 ORDER BY epoch;
 
 -- name: bind_owners
 -- Every bind with the living node that owns it.
@@ -405,5 +405,5 @@ WHERE b.connector = v.connector AND b.bind_no = v.bind_no AND b.epoch = $1
 RETURNING b.connector, b.bind_no;
 
 -- name: leave_nodes
--- Ends a life.
-UPDATE nodes SET epoch = 0 WHERE epoch = $1;
+-- Ends lives.
+UPDATE nodes SET epoch = 0 WHERE epoch = ANY($1::bigint[]);

@@ -182,12 +182,13 @@ CREATE TABLE pushes (
 CREATE INDEX pushes_due ON pushes (owner, due_at) WHERE due_at IS NOT NULL;
 
 -- The nodes that run. A row's epoch names one life of a node; it is set to 0 when others have found the node dead, and
--- from then on nothing that it still says under the old epoch counts.
+-- from then on nothing that it still says under the old epoch counts. process: which one of which machine it is.
 CREATE TABLE nodes (
     node_number BIGINT PRIMARY KEY CHECK (node_number BETWEEN 0 AND 1023),
     epoch       BIGINT NOT NULL,
     roles       TEXT NOT NULL,
     host        TEXT NOT NULL,
+    process     TEXT NOT NULL,
     started_at  BIGINT NOT NULL,
     expires_at  BIGINT NOT NULL
 ) WITH (fillfactor = 40);
