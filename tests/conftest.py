@@ -1,20 +1,25 @@
 """PostgreSQL for the tests that ask for it: one server for a run and all its workers, one database for a test.
 
 The process that directs the run has a file locked, and ends the server. The first worker that needs a server starts it;
-if the director is killed, the lock goes with it, and the server's guard ends it.
+if the director is killed, the lock goes with it, and the server's guard ends it. Databases of tests are copies of one
+with a ledger's tables.
 """
 
+import asyncio
 import fcntl
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 from tests.postgres import GIVEN, Binaries, Cluster, Missing, Server, find_binaries, fresh_database, remove
+from tests.stores import ENGINES, Engine, Postgres, Sqlite, postgres_opener
 
 REQUIRED = "ALDIS_TEST_POSTGRES_REQUIRED"
 NOT_FOUND = "PostgreSQL: not found"
@@ -38,6 +43,7 @@ class Run:
         return run
 
     def end(self) -> None:
+        self.drop_template()
         if told := self.told():
             remove(Path(told["directory"]))
         shutil.rmtree(self.directory)
@@ -50,16 +56,53 @@ class Run:
         told: dict[str, str] = json.loads(self.record.read_text(encoding="utf-8"))
         return told
 
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Let one worker after the other do what is done once for all."""
+        with (self.directory / "turn").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def server(self, binaries: Binaries) -> Server:
         """Start the run's server, or connect to it if another worker has."""
-        with (self.directory / "starting").open("wb") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
+        with self.turn():
             if told := self.told():
                 return Server(told["url"])
             cluster = Cluster(binaries, owner=self.owner)
             told = {"url": cluster.url("postgres"), "directory": str(cluster.directory)}
             self.record.write_text(json.dumps(told), encoding="utf-8")
             return cluster
+
+    def template(self, server: Server) -> str:
+        """Make the database that tests' are copies of, if no other worker has, and return its name."""
+        name = f"aldis_template_{self.directory.name.rpartition('-')[2]}"
+        made = self.directory / "template.json"
+        with self.turn():
+            if not made.exists():
+                server.create_database(name)
+                make_tables(server.url(name))
+                made.write_text(json.dumps({"server": server.url("postgres"), "name": name}), encoding="utf-8")
+        return name
+
+    def drop_template(self) -> None:
+        """Leave nothing on a server that was there before the run and stays."""
+        made = self.directory / "template.json"
+        if made.exists() and self.told() is None:
+            told = json.loads(made.read_text(encoding="utf-8"))
+            server = Server(told["server"])
+            server.drop_database(told["name"])
+            server.close()
+
+
+def make_tables(url: str) -> None:
+    """Bring a database up to date, on a thread of its own: the caller may have a loop that runs."""
+
+    async def make() -> None:
+        store = await postgres_opener(url)(lambda _: None)
+        await store.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, make()).result()
 
 
 RUN = pytest.StashKey[Run]()
@@ -126,13 +169,32 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def postgres_template() -> str | None:
-    """The database that each test's is a copy of; None for an empty one."""
-    return None
+def postgres_template(request: pytest.FixtureRequest, postgres: Server) -> str:
+    """The database that each test's is a copy of: a ledger's tables, with partitions for the benches' time."""
+    return request.config.stash[RUN].template(postgres)
 
 
 @pytest.fixture
-def postgres_url(postgres: Server, postgres_template: str | None) -> Iterator[str]:
-    """The URL of a new database that is dropped after the test."""
+def postgres_url(postgres: Server, postgres_template: str) -> Iterator[str]:
+    """The URL of a new ledger without rows that is dropped after the test."""
     with fresh_database(postgres, postgres_template) as url:
         yield url
+
+
+@pytest.fixture
+def empty_postgres_url(postgres: Server) -> Iterator[str]:
+    """The URL of a new database without tables that is dropped after the test."""
+    with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Each engine with a place for its rows: what is promised of any store is tested on both."""
+    made: Engine
+    if request.param == "sqlite":
+        made = Sqlite(request.getfixturevalue("tmp_path") / "ledgers")
+    else:
+        made = Postgres(request.getfixturevalue("postgres_url"))
+    yield made
+    made.close()

@@ -1,23 +1,21 @@
 """Dispatch and inbound on a real store, with a connector that does as it is told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 
-import apsw
 import msgspec
 import pytest
+from tests.stores import Engine
 
 from aldis import dispatch as dispatch_module
 from aldis.connectors.base import Accepted, Connector, Delivery, NotSent, OutboundPart, Outcome, Refused, Unknown
 from aldis.dispatch import Dispatch
 from aldis.inbound import Inbound
-from aldis.ledger import News
+from aldis.ledger import Ended, News
 from aldis.model.status import Status
-from aldis.model.types import Account, Push
+from aldis.model.types import Account
 from aldis.rules.retry import next_submit_at
-from aldis.store.sqlite import SqliteStore
 from aldis.store.testing import Bench
 from aldis.store.testing.bench import LEASE_MS, NOON, VALIDITY_MS
 
@@ -88,10 +86,10 @@ class ScriptedConnector:
 class Rig:
     """A dispatch with two connectors on a bench, running as a task."""
 
-    def __init__(self, bench: Bench, account: Account, directory: Path) -> None:
+    def __init__(self, bench: Bench, account: Account, engine: Engine) -> None:
         self.bench = bench
         self.account = account
-        self.directory = directory
+        self.engine = engine
         self.north = ScriptedConnector("north", 3)
         self.south = ScriptedConnector("south", 3)
         connectors: dict[str, Connector] = {"north": self.north, "south": self.south}
@@ -116,36 +114,30 @@ class Rig:
         return await self.bench.status(self.account, message_id)
 
     async def turns(self) -> None:
-        """Let all that can happen now happen: a claim behind everything else has gone through the writer."""
+        """Let all that can happen now happen: a claim and news behind everything else have gone through."""
+        ledger = self.bench.ledger
+        nothing = Ended(0, 0, 0, NOON, Status.EXPIRED, "of no message")
         for _ in range(3):
-            await self.bench.ledger.claim("nobody", 1, 1)
+            await asyncio.gather(
+                ledger.claim("nobody", 1, 1),
+                ledger.store.record([nothing], ledger.judge, lambda part, receipt: nothing),
+            )
             await asyncio.sleep(0)
 
     async def spent(self) -> int:
         return 100_000 - await self.bench.credits(self.account)
 
-    async def hold_ledger(self) -> apsw.Connection:
-        """Let another program hold the ledger: every write is refused until it lets go."""
-        store = self.bench.store
-        assert isinstance(store, SqliteStore)
-        await store.writer.call(lambda context, items: [context.connection.set_busy_timeout(1)], (None,))
-        other = apsw.Connection(str(self.directory / "ledger.sqlite"))
-        other.set_busy_timeout(5_000)
-        other.execute("BEGIN IMMEDIATE")
-        return other
+    def refuse_writes(self) -> AbstractAsyncContextManager[None]:
+        return self.engine.refuse_writes(self.bench.store)
 
 
 @pytest.fixture
-async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+async def rig(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     monkeypatch.setattr(dispatch_module, "POLL_S", 0.02)
     monkeypatch.setattr(dispatch_module, "RETRY_RECORD_S", 0.02)
-
-    async def open_store(on_pushes: Callable[[list[Push]], None]) -> SqliteStore:
-        return SqliteStore(tmp_path, on_pushes)
-
-    bench = Bench(open_store)
+    bench = Bench(engine.open)
     await bench.open()
-    rig = Rig(bench, await bench.account(), tmp_path)
+    rig = Rig(bench, await bench.account(), engine)
     rig.task = asyncio.get_running_loop().create_task(rig.dispatch.run())
     yield rig
     rig.task.cancel()
@@ -373,14 +365,12 @@ async def test_stop_during_a_claim_gives_its_messages_back(rig: Rig) -> None:
 async def test_outcomes_outlast_a_ledger_that_refuses_them(rig: Rig) -> None:
     messages = await rig.submit(3)
     await rig.north.has_sent(3)
-    other = await rig.hold_ledger()
-    rig.north.answer(TAKEN, Refused(0x0B, retryable=False), BUSY)
-    flushed = asyncio.get_running_loop().create_task(rig.dispatch.flush())
-    await asyncio.sleep(0.1)
-    assert not flushed.done()
-    assert await rig.bench.status(rig.account, messages[0]) is Status.IN_PROGRESS
-    other.execute("ROLLBACK")
-    other.close()
+    async with rig.refuse_writes():
+        rig.north.answer(TAKEN, Refused(0x0B, retryable=False), BUSY)
+        flushed = asyncio.get_running_loop().create_task(rig.dispatch.flush())
+        await asyncio.sleep(0.1)
+        assert not flushed.done()
+        assert await rig.bench.status(rig.account, messages[0]) is Status.IN_PROGRESS
     async with asyncio.timeout(10):
         await flushed
     assert [await rig.status(one) for one in messages] == [10, 31, 63]
@@ -390,13 +380,11 @@ async def test_outcomes_outlast_a_ledger_that_refuses_them(rig: Rig) -> None:
 async def test_claims_go_on_after_a_ledger_outage(rig: Rig) -> None:
     rig.north.is_bound = False
     await rig.submit()
-    other = await rig.hold_ledger()
-    rig.north.is_bound = True
-    rig.dispatch.on_ready("north")
-    await asyncio.sleep(0.05)
-    assert not rig.north.sent
-    other.execute("ROLLBACK")
-    other.close()
+    async with rig.refuse_writes():
+        rig.north.is_bound = True
+        rig.dispatch.on_ready("north")
+        await asyncio.sleep(0.05)
+        assert not rig.north.sent
     await rig.north.has_sent(1)
 
 
@@ -465,11 +453,10 @@ class Answers:
         return msgspec.structs.replace(self.rig.bench.delivery(upstream_id, state), answer=answer)
 
     def on_disk(self, upstream_id: str) -> int | None:
-        """Ask the file, through a connection of its own."""
-        look = apsw.Connection(str(self.rig.directory / "ledger.sqlite"), flags=apsw.SQLITE_OPEN_READONLY)
-        rows = look.execute("SELECT status FROM events WHERE upstream_id = ? AND kind = 'receipt'", (upstream_id,))
-        found = rows.fetchall() + look.execute("SELECT -1 FROM inbox WHERE upstream_id = ?", (upstream_id,)).fetchall()
-        look.close()
+        found = self.rig.engine.look(
+            "SELECT status FROM events WHERE upstream_id = $1 AND kind = 'receipt'", upstream_id
+        )
+        found += self.rig.engine.look("SELECT -1 FROM inbox WHERE upstream_id = $1", upstream_id)
         return found[0][0] if found else None
 
     async def come(self, count: int) -> list[tuple[str, bool, int | None]]:
@@ -511,11 +498,9 @@ async def test_a_receipt_is_answered_once_it_is_on_disk(rig: Rig, inbound: Inbou
 async def test_a_receipt_that_the_ledger_refuses_is_asked_for_again(rig: Rig, inbound: Inbound) -> None:
     message_id = await sent(rig)
     answers = Answers(rig)
-    other = await rig.hold_ledger()
-    inbound.offer([answers.delivery("a1")])
-    assert await answers.come(1) == [("a1", False, None)]
-    other.execute("ROLLBACK")
-    other.close()
+    async with rig.refuse_writes():
+        inbound.offer([answers.delivery("a1")])
+        assert await answers.come(1) == [("a1", False, None)]
     assert await rig.status(message_id) is Status.DELIVERED_UPSTREAM
     inbound.offer([answers.delivery("a1")])
     assert (await answers.come(2))[1] == ("a1", True, 11)

@@ -116,12 +116,14 @@ NAMES: list[object] = []
 
 
 @pytest.mark.parametrize("_", range(2))
-async def test_each_test_has_an_empty_database_of_its_own(postgres_url: str, _: int) -> None:
-    name = await ask(postgres_url, "SELECT current_database()")
-    assert name not in NAMES
-    NAMES.append(name)
-    assert await ask(postgres_url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
-    await ask(postgres_url, "CREATE TABLE mine (a int)")
+async def test_each_test_has_a_database_of_its_own(postgres_url: str, empty_postgres_url: str, _: int) -> None:
+    for url, first_tables in ((postgres_url, {"accounts", "messages_rest"}), (empty_postgres_url, set())):
+        name = await ask(url, "SELECT current_database()")
+        assert name not in NAMES
+        NAMES.append(name)
+        tables = await ask(url, "SELECT array_agg(tablename::text) FROM pg_tables WHERE schemaname = 'public'")
+        assert set(tables or ()) >= first_tables and "mine" not in (tables or ())
+        await ask(url, "CREATE TABLE mine (a int)")
 
 
 async def test_a_database_is_dropped_although_somebody_is_connected(postgres: Server) -> None:
@@ -189,7 +191,7 @@ def test_a_run_that_needs_no_server_starts_none(tmp_path: Path) -> None:
 def test_a_given_server_is_used_and_left_running(cluster: Cluster, tmp_path: Path) -> None:
     run = ended(pytest_run(tmp_path, TWO_TESTS, "-n0"), ALDIS_TEST_POSTGRES=cluster.url("postgres"))
     assert "3 passed" in run.stdout
-    assert cluster.fetch("SELECT count(*) FROM pg_database WHERE datname LIKE 'aldis_test_%'")[0][0] == 0
+    assert cluster.fetch("SELECT count(*) FROM pg_database WHERE datname LIKE 'aldis_%'")[0][0] == 0
 
 
 WORKERS = """

@@ -5,25 +5,29 @@ to the milli-credit; statuses move as the table says; all of it across crashes.
 """
 
 import asyncio
-import shutil
-import sqlite3
-import tempfile
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from tests.stores import ENGINES, Engine
 
 from aldis import lifecycle
 from aldis.connectors.base import Accepted, NotSent, Outcome, Refused, Unknown
 from aldis.lifecycle import RECEIPT_STATES, Standing, advance, roll_up
 from aldis.model.errors import NoCredits, QuotaExceeded
 from aldis.model.status import Status
-from aldis.model.types import Account, Push, PushResult
-from aldis.store.sqlite import SqliteStore
+from aldis.model.types import Account, PushResult
 from aldis.store.testing import Bench
 from aldis.store.testing.bench import DAY_MS, LEASE_MS
 
@@ -101,12 +105,15 @@ class Message:
 class LedgerMachine(RuleBasedStateMachine):
     """Does everything twice: to the store, and to the model."""
 
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine = engine
+
     @initialize()
     def open(self) -> None:
+        self.engine.clear()
         self.loop = asyncio.new_event_loop()
-        self.root = Path(tempfile.mkdtemp())
-        self.crashes = 0
-        self.bench = Bench(self.open_store)
+        self.bench = Bench(self.engine.open)
         self.messages: dict[int, Message] = {}
         self.numbers: dict[tuple[int, int], int] = {}
         self.homes: dict[str, tuple[int, int]] = {}
@@ -118,9 +125,6 @@ class LedgerMachine(RuleBasedStateMachine):
             Money(self.run(self.bench.account("bob", 9_000, quota=6)), 9_000, 6),
         ]
 
-    async def open_store(self, on_pushes: Callable[[list[Push]], None]) -> SqliteStore:
-        return SqliteStore(self.root / str(self.crashes), on_pushes)
-
     def run(self, act: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(act)
 
@@ -128,10 +132,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if hasattr(self, "loop"):
             self.check_all()
             self.run(self.bench.store.close())
-            self.check_books()
+            assert self.engine.books() == {money.account.account_id: money.credits for money in self.monies}
             self.run(self.loop.shutdown_default_executor())
             self.loop.close()
-            shutil.rmtree(self.root)
 
     def live(self, keep: Callable[[Message], object]) -> list[Message]:
         return [one for one in self.messages.values() if keep(one)]
@@ -320,14 +323,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        """What is in the files at this moment is all that the next process gets."""
-        before, self.crashes = self.root / str(self.crashes), self.crashes + 1
+        """What is on disk at this moment is all that the next process gets."""
         old = self.bench.store
         self.bench.now += 10
-        after = self.root / str(self.crashes)
-        after.mkdir()
-        for name in ("ledger.sqlite", "ledger.sqlite-wal"):
-            shutil.copy(before / name, after / name)
+        self.engine.crash()
         self.run(self.bench.open())
         self.run(old.close())
         leased = self.live(lambda one: one.lease is not None)
@@ -357,20 +356,10 @@ class LedgerMachine(RuleBasedStateMachine):
         assert state.due == len(self.live(lambda one: one.due is not None))
         assert state.leased == len(self.live(lambda one: one.lease is not None))
 
-    def check_books(self) -> None:
-        """I5, from the rows alone: top-ups less charges plus refunds is what is there, for each account."""
-        connection = sqlite3.connect(self.root / str(self.crashes) / "ledger.sqlite")
-        books = dict(
-            connection.execute("""SELECT account_id, sum(amount) FROM (
-            SELECT account_id, amount_milli AS amount FROM top_ups
-            UNION ALL SELECT account_id, -charged_milli FROM batches
-            UNION ALL SELECT account_id, refunded_milli FROM messages) GROUP BY account_id""")
-        )
-        connection.close()
-        assert books == {money.account.account_id: money.credits for money in self.monies}
 
-
-LedgerMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
-TestLedgerModel = LedgerMachine.TestCase
+@pytest.mark.parametrize(("engine", "examples"), [("sqlite", 40), ("postgres", 12)], indirect=["engine"], ids=ENGINES)
+def test_the_ledger_does_as_the_model_does(engine: Engine, examples: int) -> None:
+    run = settings(
+        max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    run_state_machine_as_test(lambda: LedgerMachine(engine), settings=run)

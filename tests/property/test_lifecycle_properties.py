@@ -3,20 +3,17 @@
 import asyncio
 import itertools
 import random
-import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from functools import reduce
-from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.stores import Engine
 
 from aldis import lifecycle
 from aldis.connectors.base import Accepted
 from aldis.lifecycle import EXPIRED_UNSEEN, RECEIPT_STATES, START, TABLE, Refund, Standing, advance, roll_up
 from aldis.model.status import Phase, Status
-from aldis.model.types import Push
-from aldis.store.sqlite import SqliteStore
 from aldis.store.testing import Bench
 
 ALL = [*map(Standing, Status), EXPIRED_UNSEEN]
@@ -120,20 +117,26 @@ def test_a_connector_s_error_table_refines_a_receipt_and_never_turns_it(
 # The same through a real store: receipts shuffled, repeated, early, and in groups that share transactions.
 
 
-def on_bench(check: Callable[[Bench], Coroutine[None, None, None]]) -> None:
-    async def run(directory: Path) -> None:
-        async def open_store(on_pushes: Callable[[list[Push]], None]) -> SqliteStore:
-            return SqliteStore(directory, on_pushes)
+def on_bench(engine: Engine, check: Callable[[Bench], Coroutine[None, None, None]]) -> None:
+    """Check an example on a store without rows."""
 
-        bench = Bench(open_store)
+    async def run() -> None:
+        bench = Bench(engine.open)
         await bench.open()
         try:
             await check(bench)
         finally:
             await bench.store.close()
 
-    with tempfile.TemporaryDirectory() as directory:
-        asyncio.run(run(Path(directory)))
+    engine.clear()
+    asyncio.run(run())
+
+
+ON_A_STORE = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+}
+"""The fixture is made once for all examples: each begins with clearing it."""
 
 
 def expected(heard: Sequence[Sequence[str]]) -> Status:
@@ -148,10 +151,10 @@ def expected(heard: Sequence[Sequence[str]]) -> Status:
 MESSAGES = st.lists(st.lists(st.lists(STATES, max_size=4), min_size=1, max_size=3), min_size=1, max_size=5)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(MESSAGES, st.randoms(use_true_random=False))
+@settings(max_examples=30, **ON_A_STORE)
+@given(heard=MESSAGES, rng=st.randoms(use_true_random=False))
 def test_receipts_in_any_order_and_grouping_end_a_message_the_same(
-    heard: list[list[list[str]]], rng: random.Random
+    engine: Engine, heard: list[list[list[str]]], rng: random.Random
 ) -> None:
     async def check(bench: Bench) -> None:
         ada = await bench.account(credits_milli=1_000_000)
@@ -175,12 +178,12 @@ def test_receipts_in_any_order_and_grouping_end_a_message_the_same(
         assert await bench.parked() == 0
         assert await bench.credits(ada) == 1_000_000 - 1_000 * len(messages), "what was taken upstream is paid for"
 
-    on_bench(check)
+    on_bench(engine, check)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(STATES, min_size=1, max_size=8))
-def test_versions_rise_with_each_change_and_nothing_illegal_is_shown(states: list[str]) -> None:
+@settings(max_examples=15, **ON_A_STORE)
+@given(states=st.lists(STATES, min_size=1, max_size=8))
+def test_versions_rise_with_each_change_and_nothing_illegal_is_shown(engine: Engine, states: list[str]) -> None:
     async def check(bench: Bench) -> None:
         ada = await bench.account()
         message_id = await bench.send(ada, Accepted("a1"))
@@ -200,4 +203,4 @@ def test_versions_rise_with_each_change_and_nothing_illegal_is_shown(states: lis
         changes = [one for one, before in zip(shown[1:], shown, strict=False) if one != before]
         assert pushed == [one for one in changes if lifecycle.is_announced(Status(one))]
 
-    on_bench(check)
+    on_bench(engine, check)

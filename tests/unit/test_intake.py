@@ -1,19 +1,18 @@
 """Submissions in: checked, priced, judged, stored."""
 
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
+from tests.stores import Engine
 
 from aldis.intake import FARTHEST_SCHEDULE_MS, Intake, IntakeSettings
 from aldis.model.errors import InvalidField, NoCredits, OurError
 from aldis.model.status import Status
-from aldis.model.types import Account, Dca, Push, Submission, TestMode
+from aldis.model.types import Account, Dca, Submission, TestMode
 from aldis.rules.admission import Admission
 from aldis.rules.routing import Route, Router
-from aldis.store.sqlite import SqliteStore
 from aldis.store.testing import Bench
 from aldis.store.testing.bench import NOON, VALIDITY_MS
 
@@ -48,11 +47,8 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async def open_store(on_pushes: Callable[[list[Push]], None]) -> SqliteStore:
-        return SqliteStore(tmp_path, on_pushes)
-
-    bench = Bench(open_store)
+async def desk(engine: Engine) -> AsyncIterator[Desk]:
+    bench = Bench(engine.open)
     await bench.open()
     yield Desk(bench, await bench.account())
     await bench.store.close()

@@ -4,11 +4,11 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.stores import Engine
 
 from aldis.connectors.base import Accepted, Delivery, OutboundPart, Outcome, Refused
 from aldis.dispatch import Dispatch
@@ -24,7 +24,7 @@ from aldis.rules.admission import Admission
 from aldis.rules.matching import Candidate, choose
 from aldis.rules.routing import Route, Router
 from aldis.smpp.receipt import MESSAGE_STATES
-from aldis.store.sqlite import SqliteStore
+from aldis.store.base import Store
 from aldis.web.app import build
 from aldis.web.request import PLAIN, Answer, Request
 
@@ -36,10 +36,10 @@ OPENING = 10_000
 class World:
     """A ledger on a real store, and an intake in front of it, at a time that stands still."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, store: Store, pushes: list[Push]) -> None:
         self.now = NOW
-        self.pushes: list[Push] = []
-        self.store = SqliteStore(folder, self.pushes.extend)
+        self.pushes = pushes
+        self.store = store
         self.ledger = Ledger(self.store, IdMaker(), lambda: self.now)
         router = Router([Route("44", "north", 800), Route("1", "north", 1_500)])
         self.intake = Intake(self.ledger, router, Admission([PHONE + 99], ["rude"]), IntakeSettings())
@@ -79,8 +79,9 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path / "data")
+async def world(engine: Engine) -> AsyncIterator[World]:
+    pushes: list[Push] = []
+    world = World(await engine.open(pushes.extend), pushes)
     await world.open_account()
     yield world
     await world.store.close()
