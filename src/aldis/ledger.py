@@ -96,6 +96,8 @@ class Ledger:
         """Take an open store, the node's ids and its clock, and what tells whether the node may count as dead."""
         self.store = store
         self.may_work = may_work
+        self.early_ms = 0
+        """How early a message may be claimed: by what the clocks of nodes may differ."""
         self.ids = ids
         self.now_ms = now_ms
         self.errors: dict[str, Mapping[str, Status]] = {}
@@ -133,7 +135,7 @@ class Ledger:
 
     async def claim(self, connector: str, parts: int, lease_ms: int) -> Sequence[Due]:
         """Lease due messages of a connector, up to a number of parts; the intent to send is on disk then (T2)."""
-        now = self.now_ms()
+        now = self.now_ms() + self.early_ms
         return await self.store.claim(connector, parts, now, now + lease_ms)
 
     async def record(self, news: Sequence[News]) -> None:

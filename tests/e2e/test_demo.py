@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.postgres import Binaries, Cluster
 
 from conftest import ALDIS, ROOT, Program, aldis, environment, wait_for
 
@@ -32,6 +33,23 @@ def test_the_demo_exits_1_when_messages_do_not_go_as_meant(tmp_path: Path) -> No
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "13 of 14 messages as meant" in done.stdout
+
+
+def test_the_demo_runs_on_postgresql_with_two_nodes(tmp_path: Path, postgres_binaries: Binaries) -> None:
+    """Submissions and polls go to both in turn; each sends a share, and each outcome is as meant."""
+    with Cluster(postgres_binaries, durable=True) as cluster:
+        url = cluster.url("postgres")
+        done = aldis(tmp_path, "demo", "--once", "--messages", "30", "--nodes", "2", "--ledger", url)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "30 of 30 messages as meant, 30 of 30 reports pushed" in done.stdout
+        rows = cluster.fetch("SELECT count(*) FROM nodes WHERE epoch <> 0")
+        assert [tuple(row) for row in rows] == [(0,)], "both have said goodbye"
+
+
+def test_several_nodes_need_a_shared_ledger(tmp_path: Path) -> None:
+    done = aldis(tmp_path, "demo", "--once", "--nodes", "2")
+    assert done.returncode == 2
+    assert "--nodes shares a PostgreSQL ledger" in done.stderr
 
 
 def readme_first_run() -> list[str]:

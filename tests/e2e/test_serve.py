@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.postgres import Binaries, Cluster, fresh_database
 
 from conftest import ALDIS, Program, aldis, wait_for
 
@@ -86,10 +87,19 @@ def farm() -> Iterator[Farm]:
 class Service:
     """A running server with one account, called as customers call it."""
 
-    def __init__(self, folder: Path, start: Callable[..., Program], push_url: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        start: Callable[..., Program],
+        push_url: str = "",
+        ledger_url: str = "sqlite",
+        roles: str = "web,dispatch,push",
+    ) -> None:
         self.folder = folder
+        self.roles = roles
         self._start = start
-        (folder / "aldis.toml").write_text(CONFIG, encoding="utf-8")
+        text = f'[ledger]\nurl = "{ledger_url}"\n{CONFIG}'
+        (folder / "aldis.toml").write_text(text, encoding="utf-8")
         added = aldis(folder, "accounts", "add", "acme", "--credits", "100", "--push-url", push_url)
         assert added.returncode == 0, added.stderr
         found = re.search(r"password: (\S+)", added.stdout)
@@ -98,7 +108,7 @@ class Service:
         self.start()
 
     def start(self) -> None:
-        self.program = self._start([*ALDIS, "serve"])
+        self.program = self._start([*ALDIS, "serve", "--roles", self.roles])
         self.program.wait_for_text('"event": "serving"')
         line = next(line for line in self.program.text.splitlines() if '"serving"' in line)
         self.base = f"http://127.0.0.1:{json.loads(line)['port']}"
@@ -131,9 +141,28 @@ class Service:
         )
 
 
+@pytest.fixture(scope="module")
+def durable_cluster(postgres_binaries: Binaries) -> Iterator[Cluster]:
+    """A server that flushes: the program refuses another."""
+    with Cluster(postgres_binaries, durable=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def service(
+    request: pytest.FixtureRequest, tmp_path: Path, start: Callable[..., Program], farm: Farm
+) -> Iterator[Service]:
+    if request.param == "sqlite":
+        yield Service(tmp_path, start, farm.url)
+        return
+    with fresh_database(request.getfixturevalue("durable_cluster")) as url:
+        yield Service(tmp_path, start, farm.url, url)
+
+
 @pytest.fixture
-def service(tmp_path: Path, start: Callable[..., Program], farm: Farm) -> Service:
-    return Service(tmp_path, start, farm.url)
+def on_file(tmp_path: Path, start: Callable[..., Program]) -> Service:
+    """A server on an embedded ledger."""
+    return Service(tmp_path, start)
 
 
 def test_a_message_is_submitted_delivered_polled_and_pushed(service: Service, farm: Farm) -> None:
@@ -239,12 +268,12 @@ def test_account_commands_work_while_the_server_runs_and_while_it_does_not(servi
 
 
 def test_a_second_server_on_the_same_data_is_refused_and_the_first_unharmed(
-    service: Service, start: Callable[..., Program]
+    on_file: Service, start: Callable[..., Program]
 ) -> None:
     second = start([*ALDIS, "serve"])
     assert second.process.wait(20) == 1
     assert "is in use by another aldis process" in second.text
-    service.send(msisdn="447700900131")
+    on_file.send(msisdn="447700900131")
 
 
 # PROMISE-12
@@ -263,7 +292,7 @@ def test_no_password_number_or_body_reaches_the_log(service: Service) -> None:
 def test_the_doctor_finds_nothing_wrong_here_and_says_what_is_wrong_elsewhere(service: Service, tmp_path: Path) -> None:
     well = aldis(service.folder, "doctor")
     assert well.returncode == 0, well.stdout
-    assert "the server runs" in well.stdout
+    assert "the server runs" in well.stdout or "nodes: 0 on " in well.stdout
     (tmp_path / "bad.toml").write_text("[http]\nlissten = 1\n", encoding="utf-8")
     ill = aldis(service.folder, "doctor", "--config", "bad.toml")
     assert ill.returncode == 1
@@ -279,3 +308,58 @@ def test_the_batchs_story_shows_the_upstreams_own_words(service: Service) -> Non
     unknown = aldis(service.folder, "report", "1")
     assert unknown.returncode == 1
     assert "no batch 1" in unknown.stderr
+
+
+def test_a_node_does_what_its_roles_say(
+    tmp_path: Path, start: Callable[..., Program], farm: Farm, durable_cluster: Cluster
+) -> None:
+    """What one takes in, another sends, and a third pushes; each answers for its health, and only one for the API."""
+    with fresh_database(durable_cluster) as url:
+        web = Service(tmp_path, start, farm.url, url, "web")
+        others = [start([*ALDIS, "serve", "--roles", role]) for role in ("dispatch", "push")]
+        for other in others:
+            other.wait_for_text('"event": "serving"')
+        batch_id = web.send(msisdn="447700900140")
+        web.wait_for_report(batch_id, "447700900140|11\n")
+        wait_for(lambda: [one["status"] for one in farm.pushes] == ["11"], "the push")
+        port = json.loads(next(line for line in others[0].text.splitlines() if '"serving"' in line))["port"]
+        web.base = f"http://127.0.0.1:{port}"
+        assert "no such page" in web.call(SEND, msisdn="447700900140", message="x")
+
+
+def test_another_node_takes_over_what_a_killed_one_owned(
+    tmp_path: Path, start: Callable[..., Program], farm: Farm, durable_cluster: Cluster
+) -> None:
+    """Within 15 s, its messages in hand are not sent again, and new ones go on."""
+    with fresh_database(durable_cluster) as url:
+        survivor = Service(tmp_path, start, farm.url, url, "web,push")
+        worker = start([*ALDIS, "serve", "--roles", "dispatch"])
+        worker.wait_for_text('"event": "bound"')
+        second = start([*ALDIS, "serve", "--roles", "dispatch"])
+        second.wait_for_text('"event": "serving"')
+        survivor.wait_for_report(survivor.send(msisdn="447700900141"), "447700900141|11\n")
+        assert '"event": "bound"' not in second.text
+        worker.process.kill()
+        batch_id = survivor.send(msisdn="447700900142")
+        second.wait_for_text('"event": "bound"', 15)
+        survivor.wait_for_report(batch_id, "447700900142|11\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"ALDIS_LEDGER_URL": "postgresql://x:geheim@127.0.0.1:1/nowhere"}, "nothing listens there"),
+        ({"ALDIS_LEDGER_URL": "mysql://x:geheim@127.0.0.1/nowhere"}, "sqlite, or postgresql://"),
+        ({"ALDIS_NODE_ROLES": "web"}, "an sqlite ledger has one process"),
+        ({"ALDIS_NODE_ROLES": "web,cook"}, "unknown role 'cook': known are dispatch, push, web"),
+    ],
+    ids=["unreachable", "unknown engine", "roles without a shared ledger", "unknown role"],
+)
+def test_a_ledger_that_can_not_be_used_is_told_in_one_line(
+    tmp_path: Path, changes: dict[str, str], complaint: str
+) -> None:
+    (tmp_path / "aldis.toml").write_text(CONFIG, encoding="utf-8")
+    done = aldis(tmp_path, "serve", **changes)
+    assert done.returncode == 1
+    assert complaint in done.stderr and done.stderr.count("\n") == 1
+    assert "geheim" not in done.stderr

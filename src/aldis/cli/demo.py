@@ -1,21 +1,25 @@
 """`aldis demo`: the whole platform on one machine, with a simulated network and a receiver for pushes."""
 
 import asyncio
+import itertools
 import os
 import secrets
 import sys
 import tempfile
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from aldis.cli.demo_nodes import OtherNode, network, write_config
 from aldis.cli.receiver import Receiver
 from aldis.cli.report import show_status
 from aldis.cli.shared import run_loop, set_up_logging
@@ -72,37 +76,62 @@ price = "1"
     metavar="DIR",
     help="Where the demo keeps its ledger and configuration. --once uses a folder that it throws away.",
 )
-def demo(once: bool, messages: int, config: Path | None, data_dir: Path) -> None:
+@click.option("--ledger", metavar="URL", help="A PostgreSQL database for the ledger, in place of a file.")
+@click.option("--nodes", default=1, show_default=True, type=click.IntRange(1, 8), help="Nodes that share it.")
+def demo(once: bool, messages: int, config: Path | None, data_dir: Path, ledger: str | None, nodes: int) -> None:
     """Run the platform with a simulated network, and show what it does.
 
     Without --once it serves until Ctrl-C, prints curl lines to paste, and shows pushes as they arrive.
     """
+    if nodes > 1 and (not ledger or config):
+        raise click.UsageError("--nodes shares a PostgreSQL ledger: give its --ledger URL, and no --config")
     set_up_logging("error")
-    if once:
-        with tempfile.TemporaryDirectory(prefix="aldis-demo-") as folder:
-            settings = _settings(Path(folder), None, {"ALDIS_HTTP_LISTEN": "127.0.0.1:0"})
-            sys.exit(run_loop(lambda: _once(settings, messages)))
-    settings = _settings(data_dir, config, None)
-    run_loop(lambda: _show(settings, config or data_dir / "aldis.toml"))
+    with ExitStack() as stack:
+        environ = dict(os.environ)
+        if once:
+            data_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aldis-demo-")))
+            config, environ = None, {"ALDIS_HTTP_LISTEN": "127.0.0.1:0"}
+        if ledger:
+            environ["ALDIS_LEDGER_URL"] = ledger
+        play = Play(data_dir, config, environ, nodes)
+        sys.exit(run_loop(lambda: play.run(partial(_watch, messages=messages) if once else _show, once=once)))
 
 
-def _settings(folder: Path, config: Path | None, environ: dict[str, str] | None) -> Settings:
-    if config is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        config = folder / "aldis.toml"
-        if not config.exists():
-            config.write_text(CONFIG, encoding="utf-8")
-    return load(config, os.environ if environ is None else environ)
+class Play(NamedTuple):
+    """What is to be run."""
+
+    folder: Path
+    config: Path | None
+    environ: dict[str, str]
+    nodes: int
+
+    async def run(self, act: "Callable[[Stage], Coroutine[Any, Any, int]]", *, once: bool) -> int:
+        """Set the stage, and act on it; returns the exit status."""
+        async with AsyncExitStack() as stack:
+            config = self.config or self.folder / "aldis.toml"
+            if self.nodes > 1:
+                smsc_port = await stack.enter_async_context(network())
+                config = write_config(self.folder, 5567, smsc_port, self.nodes)
+            elif self.config is None and not config.exists():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                config.write_text(CONFIG, encoding="utf-8")
+            settings = load(config, self.environ)
+            return await _run(settings, config, 0 if once else RECEIVER_PORT, self.nodes - 1, act)
 
 
 class Stage:
-    """A running node, its receiver, and an account whose password is known."""
+    """A running node, perhaps others beside it, a receiver, and an account whose password is known."""
 
-    def __init__(self, node: Node, receiver: Receiver, password: str) -> None:
+    def __init__(
+        self, node: Node, others: Sequence[OtherNode], receiver: Receiver, password: str, config: Path
+    ) -> None:
         """Take what runs."""
         self.node = node
+        self.others = others
         self.receiver = receiver
         self.password = password
+        self.config = config
+        self._turn = itertools.cycle([self.base, *(one.base for one in others)])
 
     @property
     def base(self) -> str:
@@ -111,10 +140,10 @@ class Stage:
         return f"http://{host}:{port}"
 
     async def ask(self, path: str, **parameters: str) -> str:
-        """Make a legacy API call over HTTP as any customer would."""
+        """Make a legacy API call over HTTP as any customer would, of each node in turn."""
         parameters |= {"username": "demo", "password": self.password}
         data = urllib.parse.urlencode(parameters).encode("ascii")
-        return await asyncio.to_thread(_post, f"{self.base}{path}", data)
+        return await asyncio.to_thread(_post, f"{next(self._turn)}{path}", data)
 
 
 def _post(url: str, data: bytes) -> str:
@@ -122,7 +151,9 @@ def _post(url: str, data: bytes) -> str:
         return str(answer.read().decode("latin-1"))
 
 
-async def _run(settings: Settings, port: int, act: Callable[[Stage], Coroutine[Any, Any, int]]) -> int:
+async def _run(
+    settings: Settings, config: Path, port: int, others: int, act: Callable[[Stage], Coroutine[Any, Any, int]]
+) -> int:
     node = Node(settings)
     async with Receiver(port) as receiver, asyncio.TaskGroup() as tasks:
         running = tasks.create_task(node.run())
@@ -133,7 +164,11 @@ async def _run(settings: Settings, port: int, act: Callable[[Stage], Coroutine[A
             await running
         password = await _open_account(node, receiver.url)
         try:
-            return await act(Stage(node, receiver, password))
+            async with AsyncExitStack() as stack:
+                beside = [OtherNode(config, settings.ledger_url) for _ in range(others)]
+                for one in beside:
+                    await stack.enter_async_context(one)
+                return await act(Stage(node, beside, receiver, password, config))
         finally:
             node.stop()
             await running
@@ -149,15 +184,12 @@ async def _open_account(node: Node, push_url: str) -> str:
     return password
 
 
-async def _show(settings: Settings, config: Path) -> None:
-    async def act(stage: Stage) -> int:
-        stage.node.stop_on_signals()
-        stage.receiver.on_push = _print_push
-        click.echo(_welcome(stage, config))
-        await stage.node.stopping.wait()
-        return 0
-
-    await _run(settings, RECEIVER_PORT, act)
+async def _show(stage: Stage) -> int:
+    stage.node.stop_on_signals()
+    stage.receiver.on_push = _print_push
+    click.echo(_welcome(stage))
+    await stage.node.stopping.wait()
+    return 0
 
 
 def _print_push(parameters: dict[str, str]) -> None:
@@ -165,7 +197,9 @@ def _print_push(parameters: dict[str, str]) -> None:
     click.echo(f"push arrived: {shown}")
 
 
-def _welcome(stage: Stage, config: Path) -> str:
+def _welcome(stage: Stage) -> str:
+    poll_at = stage.others[0].base if stage.others else stage.base
+    variable = "ALDIS_LEDGER_URL=$LEDGER " if stage.node.settings.is_shared else ""
     login = f"-d username=demo --data-urlencode 'password={stage.password}'"
     return f"""
 Aldis runs on {stage.base} with a simulated network. Stop it with Ctrl-C.
@@ -177,24 +211,31 @@ Paste these into another terminal. Submit a message:
 
 It answers 0|IN_PROGRESS|batch_id. Poll its report (10: delivered upstream, 11: delivered to the phone):
 
-  curl -s {stage.base}{REPORT} {login} -d batch_id=BATCH_ID
+  curl -s {poll_at}{REPORT} {login} -d batch_id=BATCH_ID
 
 The report is also pushed to {stage.receiver.url}: the push shows up below this text.
 Other endings of the number have other outcomes: 447700900053 expires, 447700900057 finds a full SIM
 (docs/reference/simulator.md has them all). The whole story of a batch:
 
-  {sys.argv[0]} report --config {config} BATCH_ID
+  {variable}{sys.argv[0]} report --config {stage.config} BATCH_ID
+{_about_others(stage)}"""
+
+
+def _about_others(stage: Stage) -> str:
+    if not stage.others:
+        return ""
+    others = "\n".join(f"  {one.base}   process {one.pid}" for one in stage.others)
+    return f"""
+Beside it, on the same ledger:
+
+{others}
+
+The binds to the network are shared out among the nodes. Kill one (kill -9 {stage.others[0].pid}) and go on
+submitting: within ten seconds the others have taken over its binds. $LEDGER stands for the URL that you gave.
 """
 
 
-async def _once(settings: Settings, messages: int) -> int:
-    async def act(stage: Stage) -> int:
-        return await _watch(stage, messages)
-
-    return await _run(settings, 0, act)
-
-
-async def _watch(stage: Stage, messages: int) -> int:
+async def _watch(stage: Stage, *, messages: int) -> int:
     msisdns = [447_700_900_000_000 + 10_000 * n + int(ENDINGS[n % len(ENDINGS)]) for n in range(messages)]
     meant = {n: OUTCOMES.get(ENDINGS[i % len(ENDINGS)], DELIVERED).shows for i, n in enumerate(msisdns)}
     answer = await stage.ask(SEND, msisdn=",".join(map(str, msisdns)), message="Hello from Aldis")

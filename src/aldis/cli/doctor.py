@@ -49,6 +49,12 @@ def _examine(config: Path | None) -> Iterator[Finding]:
         yield Finding(False, str(error))
         return
     yield Finding(True, f"configuration {config_path(config)}")
+    yield from _database(settings) if settings.is_shared else _file(settings)
+    yield from _ways_out(settings)
+    yield from _customers(settings)
+
+
+def _file(settings: Settings) -> Iterator[Finding]:
     try:
         check_sqlite()
     except AldisError as error:
@@ -60,8 +66,15 @@ def _examine(config: Path | None) -> Iterator[Finding]:
     yield Finding(True if running else None, "the server runs" if running else "the server does not run")
     if not running:
         yield from _port(settings)
-    yield from _ways_out(settings)
-    yield from _customers(settings)
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    from aldis.store.postgres.health import examine  # noqa: PLC0415 - its driver is an extra
+
+    try:
+        yield from (Finding(*remark) for remark in asyncio.run(examine(settings.ledger_url)))
+    except AldisError as error:
+        yield Finding(False, str(error))
 
 
 def _directory(settings: Settings) -> Iterator[Finding]:
@@ -113,7 +126,7 @@ def _ways_out(settings: Settings) -> Iterator[Finding]:
 
 
 def _customers(settings: Settings) -> Iterator[Finding]:
-    if not settings.data_dir.exists():
+    if not settings.is_shared and not settings.data_dir.exists():
         return
     try:
         found = call(settings, "accounts.list")

@@ -28,6 +28,8 @@ log = structlog.get_logger()
 TTL_S: Final = 8.0
 BEAT_S: Final = TTL_S / 4
 WATCH_S: Final = 0.25
+_JITTER_MS: Final = 5
+"""By less the time is not corrected: what is due now would not be due for a moment."""
 DISPATCH: Final = "dispatch"
 
 
@@ -177,7 +179,9 @@ class Membership:
     def _note_time(self, started: float, now: int) -> None:
         """Believe the database's time, which it told somewhere between asking and answering."""
         ended = self._steady()
-        self._offset_ms = now - round((started + ended) * 500)
+        offset_ms = now - round((started + ended) * 500)
+        if abs(offset_ms - self._offset_ms) > (ended - started) * 500 + _JITTER_MS:
+            self._offset_ms = offset_ms
         self._alive_until = started + TTL_S
 
     def _check(self) -> None:

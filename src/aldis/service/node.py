@@ -43,6 +43,7 @@ log = structlog.get_logger()
 
 FOREVER_MS = 1 << 62
 TIDY_EVERY_S = 5.0
+CLOCKS_DIFFER_MS = 50
 UNNOTED_IDS_MS = 10_000
 """More than the time between two notes of the last id."""
 
@@ -144,6 +145,7 @@ class Node:
                 self._connectors[config.name] = config.factory(config.options, self, self.now_ms)
         self.store = await self._open_store()
         self.ledger = Ledger(self.store, IdMaker(self._number), self.now_ms, self._may_work)
+        self.ledger.early_ms = 0 if self._shared is None else CLOCKS_DIFFER_MS
         for config in settings.connectors:
             self.ledger.errors[config.name] = config.errors
         self.dispatch = Dispatch(self.ledger, self._connectors)

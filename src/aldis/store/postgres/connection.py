@@ -122,6 +122,8 @@ def words_of(error: BaseException) -> str:
         return str(error)
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there; is PostgreSQL running, and are host and port right?"
     return str(error) or type(error).__name__
 
 

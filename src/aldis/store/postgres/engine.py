@@ -15,7 +15,7 @@ from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushR
 from aldis.store.base import Admission, AsNews, Due, EventRow, Judge, Lease, NewBatch, News, Parked, QueueState
 from aldis.store.group import CommitStats
 from aldis.store.postgres import partitions, verbs
-from aldis.store.postgres.connection import Connection, connect, connect_first, is_lost, quote, unavailable
+from aldis.store.postgres.connection import Connection, connect, connect_first, is_lost, quote, unavailable, words_of
 from aldis.store.postgres.folded import FoldedRead
 from aldis.store.postgres.lane import SQL, Lane, Seat
 from aldis.store.postgres.migrate import migrate
@@ -308,6 +308,7 @@ class PostgresStore:
                 if connection is not None and is_lost(error):
                     connection.terminate()
                     connection = None
+                log.warning("a question to the database failed", error=words_of(error))
                 raise unavailable(error) from error
             finally:
                 if connection is not None:
