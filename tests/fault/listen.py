@@ -41,7 +41,7 @@ def _cut_all(rig: SharedRig, rounds: int) -> None:
         rig.log.write("window", kind="with", until=time.monotonic() + EACH_S)
         time.sleep(EACH_S)
         began = time.monotonic()
-        rig.log.write("kill", what="bells")
+        rig.log.write("kill", of="bells")
         cut = 0
         while time.monotonic() - began < EACH_S:
             cut += len(
@@ -52,7 +52,7 @@ def _cut_all(rig: SharedRig, rounds: int) -> None:
                 )
             )
             time.sleep(AGAIN_S)
-        rig.log.write("dead", what="bells")
+        rig.log.write("dead", of="bells")
         rig.log.write("window", kind="without", since=began, until=time.monotonic(), cut=cut)
         progress.note(turn)
 

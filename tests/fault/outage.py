@@ -53,9 +53,9 @@ def _restart_all(rig: SharedRig, rounds: int) -> None:
     progress = Progress(rounds, say)
     for turn in range(1, rounds + 1):
         time.sleep(rig.draw.uniform(0.3, 2.0))
-        rig.log.write("kill", what="database")
+        rig.log.write("kill", of="database")
         rig.cluster.restart("immediate")
-        rig.log.write("dead", what="database")
+        rig.log.write("dead", of="database")
         _wait_until_well(rig)
         if turn % SNAPSHOT_EVERY == 0:
             rig.snapshots.append(rig.shared.snapshot())
@@ -92,7 +92,7 @@ def _stop_once(rig: SharedRig, seconds: float) -> str:
     names = sorted({row[1] for row in rows})
     name = rig.draw.choice(names)
     pid = rig.draw.choice([row[0] for row in rows if row[1] == name])
-    rig.log.write("kill", what=name, s=round(seconds, 1))
+    rig.log.write("kill", of=name, s=round(seconds, 1))
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -100,7 +100,7 @@ def _stop_once(rig: SharedRig, seconds: float) -> str:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-    rig.log.write("dead", what=name)
+    rig.log.write("dead", of=name)
     return str(name)
 
 
@@ -147,7 +147,7 @@ def _table(evidence: Evidence) -> Table:
     slowest = [line.get("ms", line.get("waited_ms", 0)) / 1000 for line in evidence.client if line["e"] == "outcome"]
     table.add("seconds for an answer", *_quantiles(slowest))
     lines = [str(table)]
-    if kinds := Counter(line["what"] for line in faults if "s" in line):
+    if kinds := Counter(line["of"] for line in faults if "s" in line):
         lines.append("stopped: " + ", ".join(f"{name} {n}" for name, n in sorted(kinds.items())))
     lines += [f"deadlocks: {line['count']}" for line in evidence.supervisor if line["e"] == "deadlocks"]
     table.title = "the client" if len(lines) == 1 else "; ".join(["the client", *lines[1:]])

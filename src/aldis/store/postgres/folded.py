@@ -14,7 +14,6 @@ log = structlog.get_logger()
 K = TypeVar("K")
 V = TypeVar("V")
 MAX_KEYS = 500
-RECONNECT_S = 0.5
 
 
 class FoldedRead(Generic[K, V]):
@@ -29,7 +28,7 @@ class FoldedRead(Generic[K, V]):
         self._read = read
         self._count = connections
         self._waiting: dict[K, asyncio.Future[V | None]] = {}
-        self._wake = asyncio.Semaphore(0)
+        self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._problem: Exception | None = None
 
@@ -59,17 +58,16 @@ class FoldedRead(Generic[K, V]):
         future = self._waiting.get(key)
         if future is None:
             future = self._waiting[key] = asyncio.get_running_loop().create_future()
-            self._wake.release()
+            self._wake.set()
         return await asyncio.shield(future)
 
     async def _run(self, connection: Connection | None) -> None:
         try:
             while True:
-                await self._wake.acquire()
-                keys = list(self._waiting)[:MAX_KEYS]
-                for _ in keys[1:]:
-                    await self._wake.acquire()
-                futures = {key: self._waiting.pop(key) for key in keys}
+                while not self._waiting:  # another connection may have taken what one was woken for
+                    self._wake.clear()
+                    await self._wake.wait()
+                futures = {key: self._waiting.pop(key) for key in list(self._waiting)[:MAX_KEYS]}
                 connection = await self._answer(connection, futures)
         finally:
             if connection is not None:
