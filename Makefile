@@ -51,8 +51,8 @@ floors: $(DEV)
 bench: $(DEV) ## Print the benchmark table, each figure beside its floor
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-fault: $(DEV) ## Kill the server at random moments under load and check every promise (ROUNDS=50)
-	@$(BIN)/python -m tests.fault $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+fault: $(DEV) ## Break the server at random moments under load, check every promise (ROUNDS=50, LEDGER=postgres: nodes)
+	@$(BIN)/python -m tests.fault $(if $(LEDGER),--ledger $(LEDGER)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 docs: $(DEV) ## Write the generated blocks of the documentation again
 	@$(BIN)/python -m tests.docs.generate

@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TypeVar
 
-from tests.fault.dump import Batch, Dump, Message, Snapshot
+from tests.fault.dump import Batch, Dump, Event, Message, Snapshot
 from tests.fault.load import BLOCKED, Ask, from_line
 from tests.fault.tables import Table, quantile
 from tests.fault.witness import Line
@@ -23,6 +23,9 @@ UNACKNOWLEDGED = 12
 PUSHES_IN_FLIGHT = 64
 """Connections to one customer's server: what one crash can repeat."""
 _LAST_BYTES_S = 0.5
+_SEEN_LATE_MS = 250
+"""How long a submit_sm of a dead process may be on its way to the message centre's log."""
+_TO_SEND_AGAIN = frozenset((0, 63, 64))
 SHOWN = 4
 
 _T = TypeVar("_T")
@@ -329,11 +332,21 @@ def _seen(evidence: Evidence) -> dict[tuple[int, int], list[tuple[str, int]]]:
 
 
 def _events(evidence: Evidence) -> Iterable[list[tuple[str, int]]]:
-    """Return each message's history; a receipt that waited in the inbox for its submit's answer counts after it."""
+    """Return each message's history, in the order in which it must have been judged.
+
+    A receipt that waited in the inbox for its submit's answer counts after it, and a late word after the claim was
+    called off, though both may have been heard before.
+    """
     for message_id, events in _group(evidence.dump.events, lambda event: event.message_id).items():
-        answers = {upstream_id: e.event_id for e in events if e.kind == "submit" for upstream_id in e.upstream_ids}
+        lapsed_id = max((event.event_id for event in events if event.kind == "lapsed"), default=0)
+        known = {
+            upstream_id: max(e.event_id, lapsed_id if e.kind == "late word" else 0)
+            for e in events
+            if e.kind in ("submit", "late word")
+            for upstream_id in e.upstream_ids
+        }
         moves = [e for e in events if not e.kind.startswith("push")]
-        moves.sort(key=lambda e: (max(e.event_id, answers.get(e.upstream_id, 0)), e.kind == "receipt", e.event_id))
+        moves.sort(key=lambda e: (max(e.event_id, known.get(e.upstream_id, 0)), e.kind == "receipt", e.event_id))
         yield [(f"history of {message_id}", event.status) for event in moves]
 
 
@@ -441,6 +454,43 @@ def _drained(evidence: Evidence) -> _Finding:
     return len(evidence.dump.messages), broken
 
 
+def _dead_stay_dead(evidence: Evidence) -> _Finding:
+    """What was called off is over: its worker, if it still lives, moves it no more, and sends nothing of it."""
+    single = {batch.batch_id for batch in evidence.dump.batches if batch.parts == 1}
+    events = _group(evidence.dump.events, lambda event: event.message_id)
+    last_sent = {line["destination"]: line["at"] for line in _submits(evidence)}
+    broken = []
+    for message in evidence.dump.messages:
+        history = events.get(message.message_id, [])
+        lapses = [event for event in history if event.kind == "lapsed"]
+        if not lapses:
+            continue
+        broken += _moved_by_the_dead(message, history, lapses[-1], is_single=message.batch_id in single)
+        if last_sent.get(message.msisdn, 0) > lapses[0].at + _SEEN_LATE_MS:
+            broken.append(f"message {message.message_id} was sent after its claim was called off")
+    for one in evidence.dump.settled:
+        if evidence.dump.lives.get(one.owner) != one.by:
+            broken.append(f"push {one.push_id} of {one.owner} was settled by {one.by}, whose it was not")
+    return len(evidence.dump.messages) + len(evidence.dump.settled), broken
+
+
+def _moved_by_the_dead(message: Message, history: list[Event], lapse: Event, *, is_single: bool) -> list[str]:
+    """Find the submits and ends that moved a message in spite of its claim having been called off.
+
+    An id tells when a thing was heard; a zombie may have heard it before. So what comes before counts too: an attempt
+    that was told of ended its claim, which could not be called off then, unless the message was to be sent again.
+    """
+    broken = []
+    reached = {event.status for event in history if event.kind in ("lapsed", "receipt")}
+    for event in history:
+        after = event.event_id > lapse.event_id
+        if event.kind in ("submit", "ended") and (after or (is_single and event.status not in _TO_SEND_AGAIN)):
+            broken.append(f"message {message.message_id}: {event.kind} -> {event.status} of a claim called off")
+        elif event.kind == "late word" and event.status not in reached:
+            broken.append(f"message {message.message_id}: a late word moved it to {event.status}")
+    return broken
+
+
 _RULES: Sequence[tuple[str, str, Callable[[Evidence], _Finding]]] = (
     ("I1", "acknowledged is present, whole and byte-equal", _acked_present),
     ("I2", "refused is absent; unknown is whole or absent; one stop_dup_id, one batch", _all_or_nothing),
@@ -453,6 +503,7 @@ _RULES: Sequence[tuple[str, str, Callable[[Evidence], _Finding]]] = (
     ("I9", "pushes repeat only across a crash, unchanged", _push_repeats),
     ("I10", "pushes reach their own account only", _apart),
     ("I13", "nothing is queued, leased or due in the end", _drained),
+    ("I17", "a dead node completes nothing: what was called off is over", _dead_stay_dead),
 )
 
 
@@ -484,6 +535,8 @@ def facts_of(evidence: Evidence) -> Table:
     table.add("taken, and never told so", silent)
     table.add("submit_sm, taken twice", f"{len(_submits(evidence))}, {count_upstream_repeats(evidence).total()}")
     table.add("messages at 12", sum(one.status == UNACKNOWLEDGED for one in dump.messages))
+    kinds = Counter(event.kind for event in dump.events)
+    table.add("claims called off, late words", f"{kinds['lapsed']}, {kinds['late word']}")
     table.add("receipts in the inbox", len(dump.inbox))
     table.add("pushes taken, repeated", f"{len(evidence.good_pushes)}, {count_push_repeats(evidence)}")
     table.add("pushes waiting", len(dump.pushes))

@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import apsw
 
@@ -40,6 +40,8 @@ class Event(NamedTuple):
     status: int
     upstream_id: str
     detail: str
+    at: int = 0
+    """Epoch ms."""
 
     @property
     def upstream_ids(self) -> list[str]:
@@ -54,6 +56,14 @@ class Push(NamedTuple):
     due_at: int | None
 
 
+class Settled(NamedTuple):
+    """A push that was forgotten or put off: by whom, and which life of a node owned it. Triggers write it down."""
+
+    by: str
+    push_id: int
+    owner: int
+
+
 @dataclass
 class Dump:
     """All that the checker wants to know of a ledger."""
@@ -66,6 +76,9 @@ class Dump:
     inbox: list[str] = field(default_factory=list)
     """Upstream ids of parked receipts."""
     pushes: list[Push] = field(default_factory=list)
+    settled: list[Settled] = field(default_factory=list)
+    lives: dict[int, str] = field(default_factory=dict)
+    """Epoch -> the server that lived under it, where there are several."""
     integrity: str = "ok"
 
 
@@ -74,6 +87,35 @@ class Snapshot(NamedTuple):
 
     messages: dict[int, tuple[int, int]]
     integrity: str
+
+
+class Ledger(Protocol):
+    """How a scenario looks into a ledger."""
+
+    def url_for(self, server: str) -> str:
+        """Return what `ledger.url` is for a server."""
+
+    def take(self) -> Dump:
+        """Read it."""
+
+    def unfinished(self) -> int:
+        """Count, beside running servers, the messages that are queued or on their way, and the pushes that are due."""
+
+
+class FileLedger:
+    """The embedded ledger of one server."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def url_for(self, server: str) -> str:
+        return "sqlite"
+
+    def take(self) -> Dump:
+        return take(self._folder)
+
+    def unfinished(self) -> int:
+        return unfinished(self._folder)
 
 
 def connect(folder: Path) -> apsw.Connection:
@@ -103,7 +145,8 @@ def take(folder: Path) -> Dump:
         )
         dump.messages = [Message(*row) for row in query(messages)]
         events = (
-            "SELECT message_id, event_id, kind, status, upstream_id, detail FROM events ORDER BY message_id, event_id"
+            "SELECT message_id, event_id, kind, status, upstream_id, detail, at FROM events "
+            "ORDER BY message_id, event_id"
         )
         dump.events = [Event(*row) for row in query(events)]
         dump.inbox = [row[0] for row in query("SELECT upstream_id FROM inbox")]

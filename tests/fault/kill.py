@@ -4,7 +4,6 @@ import random
 import signal
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from tests.fault import dump
 from tests.fault.checker import Evidence, Row, check, facts_of, table_of
@@ -81,20 +80,22 @@ def wind_up(rig: Rig, draw: random.Random, snapshots: list[dump.Snapshot]) -> Ev
     """Wait until all is quiet, ask for the last reports, stop the server and gather the evidence."""
     rig.wait_quiet()
     rig.log.write("quiet", wall_ms=time.time_ns() // 1_000_000)
-    evidence = gather(rig.folder, rig.data, snapshots)
+    evidence = gather(rig, snapshots)
     batches = [(evidence.asks[n].account, batch) for n, batch in evidence.acked.items()]
     rig.ask_last(draw.sample(batches, min(LAST_REPORTS, len(batches))))
-    rig.stop_server()
-    return gather(rig.folder, rig.data, snapshots)
+    for server in rig.servers:
+        server.stop()
+    return gather(rig, snapshots)
 
 
-def gather(folder: Path, data: Path, snapshots: list[dump.Snapshot]) -> Evidence:
+def gather(rig: Rig, snapshots: list[dump.Snapshot]) -> Evidence:
     """Read all logs and the ledger."""
+    folder = rig.folder
     return Evidence(
         client=read(folder / "client.jsonl"),
         smsc=read(folder / "smsc.jsonl"),
         receiver=read(folder / "receiver.jsonl"),
         supervisor=read(folder / "supervisor.jsonl"),
-        dump=dump.take(data),
+        dump=rig.ledger.take(),
         snapshots=snapshots,
     )

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from tests.fault import kill
-from tests.fault.rig import PYTHON
+from tests.fault.server import PYTHON
 from tests.fault.tables import Result, Table
 
 from aldis import ledger, lifecycle
@@ -123,6 +123,9 @@ MUTANTS: dict[str, tuple[Callable[[], None], str]] = {
 """Name -> what it does, and the promise that it breaks."""
 
 
+ALL = MUTANTS
+
+
 def command_of(name: str) -> tuple[str, ...]:
     """Return what to run in place of aldis."""
     return (*PYTHON, "-m", "tests.fault.mutants", name)
@@ -139,6 +142,10 @@ def run(seed: int = 1) -> Result:
         table.add(name, promise, " ".join(seen), "caught" if promise in seen else "MISSED")
     text = f"{table}\ncaught {caught} of {len(MUTANTS)}"
     return Result("mutants", caught == len(MUTANTS), text, time.monotonic() - began)
+
+
+def run_shared(seed: int = 1) -> Result:
+    raise NotImplementedError
 
 
 if __name__ == "__main__":

@@ -1,13 +1,9 @@
-"""The processes of a scenario: the server, the message centre, the client and the receiver, in one directory."""
+"""The processes of a scenario: servers, the message centre, the client and the receiver, in one directory."""
 
-import contextlib
-import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,21 +12,23 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.fault import dump
+from tests.fault.dump import FileLedger, Ledger
 from tests.fault.load import BLOCKED, OPENING, PASSWORDS, ROUTES, Ask
+from tests.fault.server import PYTHON, READY_S, SERVER, RigError, Server
 from tests.fault.wire import CREDITS, REPORT, SEND
 from tests.fault.witness import Log
 
 ROOT = Path(__file__).parents[2]
-READY_S = 30.0
 QUIET_S = 60.0
-PYTHON = (sys.executable, "-W", "ignore")
-SERVER = (*PYTHON, "-m", "aldis")
 RATES = {"fail": 0.05, "no-receipt": 0.02, "early": 0.04, "duplicate": 0.05}
 """Shares of what goes wrong in the network, for numbers without a script."""
 
 CONFIG = """\
 data_dir = "{data}"
+[ledger]
+url = "{ledger}"
+[node]
+roles = {roles}
 [http]
 listen = "127.0.0.1:{port}"
 [push]
@@ -45,21 +43,10 @@ kind = "smpp"
 host = "127.0.0.1"
 port = {smsc_port}
 system_id = "aldis"
-binds = 2
+binds = {binds}
 window = 10
 reconnect_min_s = 0.1
 {routes}"""
-
-
-class RigError(Exception):
-    """The stage could not be set; this says nothing about the promises."""
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def clean_environment() -> dict[str, str]:
@@ -73,16 +60,19 @@ class Rig:
         """Take a name for the directory, the witnesses' seed, and where the ledger is to be if not there."""
         self.folder = Path(tempfile.mkdtemp(prefix=f"aldis-fault-{name}-"))
         self.data = data or self.folder / "data"
-        self.config = self.folder / "aldis.toml"
-        self.port = free_port()
+        self.ledger: Ledger = FileLedger(self.data)
         self.seed = seed
         self.keep = False
-        self.server: subprocess.Popen[bytes] | None = None
-        self.server_command: Sequence[str] = SERVER
         self.log = Log(self.folder / "supervisor.jsonl")
+        self.servers = [self.add_server("server")]
+        self.binds = 2
+        self.smsc_port = 0
         self._stop_budget_s = stop_budget_s
         self._running: list[subprocess.Popen[bytes]] = []
         self._clients = 0
+
+    def add_server(self, name: str) -> Server:
+        return Server(name, self.folder, self.spawn, self.log)
 
     def __enter__(self) -> "Rig":
         return self
@@ -130,28 +120,37 @@ class Rig:
             (*PYTHON, "-m", "tests.fault.receiver", "--log", str(self.path("receiver")), "--seed", str(self.seed)),
             talks=True,
         )
-        smsc_port = int(_first_line(smsc).rpartition(":")[2])
+        self.smsc_port = int(_first_line(smsc).rpartition(":")[2])
         receiver_port = int(_first_line(receiver))
-        self.config.write_text(
-            CONFIG.format(
-                data=self.data,
-                port=self.port,
-                smsc_port=smsc_port,
-                routes=ROUTES,
-                blocked=BLOCKED,
-                stop_budget_s=self._stop_budget_s,
-            ),
-            encoding="utf-8",
-        )
+        for server in self.servers:
+            server.config.write_text(self.configuration(server), encoding="utf-8")
         for name, password in PASSWORDS.items():
             url = f"http://127.0.0.1:{receiver_port}/{name}"
             self.operate(
                 "add", name, "--password-stdin", "--credits", str(OPENING[name]), "--push-url", url, say=password
             )
 
+    def configuration(self, server: Server) -> str:
+        """Return what a server's configuration file holds."""
+        return CONFIG.format(
+            data=self.data,
+            ledger=self.ledger.url_for(server.name),
+            roles=list(self.roles_of(server)),
+            port=server.port,
+            smsc_port=self.smsc_port,
+            binds=self.binds,
+            routes=ROUTES,
+            blocked=BLOCKED,
+            stop_budget_s=self._stop_budget_s,
+        )
+
+    def roles_of(self, server: Server) -> Sequence[str]:
+        """Return what a server does."""
+        return ("web", "dispatch", "push")
+
     def operate(self, *words: str, say: str = "") -> None:
         """Run `aldis accounts`, beside the server if it runs."""
-        command = (*SERVER, "accounts", *words, "--config", str(self.config))
+        command = (*SERVER, "accounts", *words, "--config", str(self.servers[0].config))
         done = subprocess.run(
             command,
             check=False,
@@ -164,50 +163,42 @@ class Rig:
         if done.returncode:
             raise RigError(f"aldis accounts {words[0]}: {done.stderr.decode()[-500:]}")
 
+    # The only server, or the first
+
+    @property
+    def server(self) -> subprocess.Popen[bytes] | None:
+        return self.servers[0].process
+
+    @property
+    def server_command(self) -> Sequence[str]:
+        return self.servers[0].command
+
+    @server_command.setter
+    def server_command(self, command: Sequence[str]) -> None:
+        for server in self.servers:
+            server.command = command
+
+    @property
+    def port(self) -> int:
+        return self.servers[0].port
+
     def start_server(self, prefix: Sequence[str] = ()) -> None:
-        """Start `aldis serve`, perhaps under another program; it is not ready yet."""
-        command = (*prefix, *self.server_command, "serve", "--config", str(self.config))
-        self.server = self.spawn("server", command)
-        self.log.write("start")
+        self.servers[0].start(prefix)
 
     def wait_ready(self, patience_s: float = READY_S) -> float:
-        """Wait until the server takes work, and return how many seconds that took. Raises RigError."""
-        began = time.monotonic()
-        while time.monotonic() - began < patience_s:
-            if self.is_ready():
-                return time.monotonic() - began
-            self._check_alive()
-            time.sleep(0.01)
-        raise RigError(f"the server is not ready after {patience_s:.0f} s: {self.health()}")
-
-    def _check_alive(self) -> None:
-        """Raise RigError if the server has ended though nobody here told it to."""
-        assert self.server is not None
-        code = self.server.poll()
-        if code is not None:
-            words = (self.folder / "server.err").read_text(errors="replace")[-800:]
-            raise RigError(f"the server ended with {code}: {words}")
+        return self.servers[0].wait_ready(patience_s)
 
     def kill_server(self) -> None:
-        """SIGKILL, and write down when."""
-        assert self.server is not None
-        self.log.write("kill")
-        self.server.kill()
-        self.server.wait()
-        self.log.write("dead")
+        self.servers[0].kill()
 
     def stop_server(self, patience_s: float = 60.0) -> tuple[int, float]:
-        """SIGTERM; return the exit status and the seconds that it took."""
-        assert self.server is not None
-        began = time.monotonic()
-        self.server.terminate()
-        code = self.server.wait(patience_s)
-        return code, time.monotonic() - began
+        return self.servers[0].stop(patience_s)
 
     def start_client(self, rate: float, workers: int = 8, timeout_s: float = 10.0) -> subprocess.Popen[bytes]:
         """Start the client witness; each one of a rig has a seed of its own."""
         self._clients += 1
-        words = ("--port", str(self.port), "--log", str(self.path("client")), "--seed", str(self.seed))
+        ports = [str(server.port) for server in self.servers if "web" in self.roles_of(server)]
+        words = ("--port", *ports, "--log", str(self.path("client")), "--seed", str(self.seed))
         pace = ("--rate", str(rate), "--workers", str(workers), "--timeout", str(timeout_s))
         return self.spawn("client", (*PYTHON, "-m", "tests.fault.submitter", *words, *pace))
 
@@ -221,32 +212,20 @@ class Rig:
 
     def get(self, path: str, timeout_s: float = 5.0) -> tuple[int, str]:
         """Ask the server by GET; return HTTP status and body. Raises OSError."""
-        return self._request("GET", path, None, timeout_s)
+        return self.servers[0].request("GET", path, None, timeout_s)
 
     def post(self, path: str, form: bytes) -> str:
         """Ask the server by POST. Raises OSError."""
-        return self._request("POST", path, form, 30.0)[1]
-
-    def _request(self, method: str, path: str, form: bytes | None, timeout_s: float) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
-        try:
-            connection.request(method, path, form)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode("latin-1")
-        except http.client.HTTPException as error:
-            raise OSError(str(error)) from None
-        finally:
-            connection.close()
+        return self.servers[0].request("POST", path, form, 30.0)[1]
 
     def health(self) -> tuple[int, str]:
-        """Return status and words of /health/ready; 0 where nobody answers."""
-        try:
-            return self.get("/health/ready")
-        except OSError as error:
-            return 0, str(error)
+        return self.servers[0].health()
 
     def is_ready(self) -> bool:
-        return self.health()[0] == 200
+        return self.servers[0].is_ready()
+
+    def rss_mib(self) -> float:
+        return self.servers[0].rss_mib()
 
     def submit_to_nobody(self, n: int, count: int) -> int | None:
         """Submit, as the client does, a big batch that is sent to nobody; return its id, or None if it was refused."""
@@ -260,31 +239,28 @@ class Rig:
         log.close()
         return batch
 
-    def rss_mib(self) -> float:
-        """Return the server's resident memory."""
-        assert self.server is not None
-        with contextlib.suppress(OSError, StopIteration):
-            lines = Path(f"/proc/{self.server.pid}/status").read_text().splitlines()
-            return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
-        return 0.0
-
     def wait_quiet(self, patience_s: float = QUIET_S) -> float:
         """Wait until nothing is queued, on its way or due and the network is silent; return the seconds."""
         began = time.monotonic()
         silent_since, size = began, -1
-        self._check_alive()
+        self.check_alive()
         while (now := time.monotonic()) - began < patience_s:
             grown = self.path("smsc").stat().st_size + self.path("receiver").stat().st_size
-            if grown != size or dump.unfinished(self.data):
+            if grown != size or self.ledger.unfinished():
                 silent_since, size = now, grown
             elif now - silent_since > 1.5:
                 return silent_since - began
             time.sleep(0.1)
         return patience_s
 
+    def check_alive(self) -> None:
+        """Raise RigError if a server has ended though nobody here told it to."""
+        for server in self.servers:
+            server.check_alive()
+
     def ask_last(self, batches: Sequence[tuple[str, int]]) -> None:
         """Ask for reports of batches and for every account's credits, and write down the answers."""
-        self._check_alive()
+        self.check_alive()
         for account, batch in batches:
             asked = time.monotonic()
             rows = self._ask(REPORT, account, batch_id=batch).split("\n")[2:]

@@ -38,7 +38,7 @@ def _stop_once(rig: Rig) -> tuple[int, float, int]:
     time.sleep(LOAD_S)
     acked = len({line["n"] for line in read(rig.path("client")) if line.get("kind") == "ok"})
     code, seconds = rig.stop_server()
-    in_doubt = sum(one.status == UNACKNOWLEDGED for one in gather(rig.folder, rig.data, []).dump.messages)
+    in_doubt = sum(one.status == UNACKNOWLEDGED for one in gather(rig, []).dump.messages)
     rig.log.write("stopped", in_doubt=in_doubt, code=code, s=seconds)
     rig.start_server()
     rig.log.write("ready", s=round(rig.wait_ready(), 3))

@@ -1,6 +1,8 @@
 """The client witness: submits, repeats what got no answer, polls reports, and writes down what it meant and was told.
 
-    python -m tests.fault.submitter --port 5567 --log client.jsonl --seed 1
+    python -m tests.fault.submitter --port 5567 [5568 ...] --log client.jsonl --seed 1
+
+With several ports each call goes to one of them at random, and what got no answer is repeated on any.
 
 SIGTERM: submit nothing new, repeat what has a stop_dup_id until it is answered, and end. The lines of the log:
 `intent` before a submission leaves, `outcome` after each try (`ok` with the batch's id, `refused` with the code,
@@ -9,6 +11,7 @@ SIGTERM: submit nothing new, repeat what has a stop_dup_id until it is answered,
 
 import argparse
 import asyncio
+import contextlib
 import random
 import signal
 import time
@@ -31,7 +34,7 @@ class Submitter:
     """All workers' common state."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self._port: int = options.port
+        self._ports: list[int] = options.port
         self._timeout_s: float = options.timeout
         self._workers: int = options.workers
         self._pause_s = 1 / options.rate
@@ -54,7 +57,7 @@ class Submitter:
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        line = Connection(self._port, self._timeout_s)
+        lines = [Connection(port, self._timeout_s) for port in self._ports]
         until = 0.0
         while True:
             if self._ending.is_set():
@@ -62,13 +65,21 @@ class Submitter:
                 if not self._again or loop.time() > until:
                     break
             await self._pace(loop)
-            try:
-                await line.connect()
-            except (OSError, TimeoutError):
+            line = await self._reach(lines)
+            if line is None:
                 await asyncio.sleep(0.02)
-                continue
-            await self._act(line)
-        line.close()
+            else:
+                await self._act(line)
+        for line in lines:
+            line.close()
+
+    async def _reach(self, lines: list[Connection]) -> Connection | None:
+        """Return a connection to any server that listens."""
+        for line in self._random.sample(lines, len(lines)) if len(lines) > 1 else lines:
+            with contextlib.suppress(OSError, TimeoutError):
+                await line.connect()
+                return line
+        return None
 
     async def _pace(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait for this worker's turn: all of them together keep to the rate."""
@@ -93,19 +104,21 @@ class Submitter:
         try:
             status, body = await line.ask(SEND, ask.form(), method)
         except NoAnswer as error:
-            self._log.write("outcome", n=ask.n, kind="unknown", why=str(error))
+            self._log.write(
+                "outcome", n=ask.n, kind="unknown", why=str(error), port=line.port, waited_ms=_ms_since(asked)
+            )
             if ask.dup:
                 self._again.append((ask, attempt + 1))
             return
         fields = body.decode("latin-1").rstrip("\n").split("|")
         if status == 200 and fields[:2] == ["0", "IN_PROGRESS"] and fields[2].isdigit():
-            self._log.write("outcome", n=ask.n, kind="ok", batch=int(fields[2]), ms=_ms_since(asked))
+            self._log.write("outcome", n=ask.n, kind="ok", batch=int(fields[2]), port=line.port, ms=_ms_since(asked))
             self._acked.append((ask.account, int(fields[2])))
             if ask.dup and attempt == 1 and self._random.random() < _ECHO_SHARE:
                 self._again.append((ask, attempt + 1))
         else:
             code = int(fields[0]) if status == 200 and fields[0].isdigit() else -status
-            self._log.write("outcome", n=ask.n, kind="refused", code=code, ms=_ms_since(asked))
+            self._log.write("outcome", n=ask.n, kind="refused", code=code, port=line.port, ms=_ms_since(asked))
 
     async def _poll(self, line: Connection, account: str, batch: int) -> None:
         asked = time.monotonic()
@@ -124,7 +137,7 @@ def _ms_since(asked: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--port", type=int, nargs="+", required=True, help="of each server")
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--skip", type=int, default=0, help="submissions of the seed that were made already")

@@ -1,5 +1,6 @@
 """What a scenario hands back, and how it is printed."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -35,6 +36,12 @@ class Table:
         shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         rule = "  ".join("-" * width for width in widths)
         return "\n".join(line.rstrip() for line in (self.title, shown[0], rule, *shown[1:]))
+
+
+def say(text: str) -> None:
+    """Print, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def quantile(values: Sequence[float], share: float) -> float:

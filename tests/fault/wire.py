@@ -17,7 +17,7 @@ class Connection:
     """A kept connection that is made again when it is gone."""
 
     def __init__(self, port: int, timeout_s: float = 10.0) -> None:
-        self._port = port
+        self.port = port
         self._timeout_s = timeout_s
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -25,7 +25,7 @@ class Connection:
         """Be connected. Raises OSError: nobody listens, and nothing was sent."""
         if self._streams is None:
             async with asyncio.timeout(self._timeout_s):
-                self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 24)
+                self._streams = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24)
 
     async def ask(self, path: str, form: bytes, method: str = "POST") -> tuple[int, bytes]:
         """Return HTTP status and body. Raises NoAnswer."""

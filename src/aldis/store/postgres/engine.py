@@ -33,6 +33,8 @@ MARK_SWEEP_S = 1.0
 MARK_SWEEP_SHARE = 20
 """The sweep for what lies further behind takes at most one part in so many of a connection's time."""
 TABLES_EVERY_MS = 3_600_000
+FORGET_COMMITS_MS = 86_400_000
+"""Longer than any doubt about a commit lasts."""
 QUESTIONS = 3
 
 
@@ -264,6 +266,7 @@ class PostgresStore:
                 try:
                     await partitions.make_ahead(connection, now)
                     await partitions.drop_days(connection, now)
+                    await connection.execute(SQL["forget_commits"], now - FORGET_COMMITS_MS)
                     if self._retention_ms:
                         await partitions.drop_weeks(connection, now - self._retention_ms)
                 finally:

@@ -14,7 +14,6 @@ log = structlog.get_logger()
 K = TypeVar("K")
 V = TypeVar("V")
 MAX_KEYS = 500
-RECONNECT_S = 0.5
 
 
 class FoldedRead(Generic[K, V]):
@@ -65,7 +64,7 @@ class FoldedRead(Generic[K, V]):
     async def _run(self, connection: Connection | None) -> None:
         try:
             while True:
-                while not self._waiting:
+                while not self._waiting:  # another connection may have taken what one was woken for
                     self._wake.clear()
                     await self._wake.wait()
                 futures = {key: self._waiting.pop(key) for key in list(self._waiting)[:MAX_KEYS]}

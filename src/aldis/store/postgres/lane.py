@@ -4,6 +4,7 @@ A lane is one connection with a queue in front of it. While a transaction runs, 
 """
 
 import asyncio
+import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,8 +32,6 @@ log = structlog.get_logger()
 SQL = queries("postgres")
 CONFLICT_TRIES = 5
 CLOSE_S = 10.0
-DOUBT_S = 30.0
-"""How long the fate of a transaction may stay unknown: its connection was lost during the commit."""
 DOUBT_PAUSE_S = 0.2
 RECONNECT_S = 0.5
 _SINGLY = "SET LOCAL lock_timeout = '200ms'"
@@ -80,9 +79,11 @@ Verb = Callable[[Tx, list[Any]], Awaitable[Sequence[Any]]]
 class _InDoubt(Exception):
     """The connection was lost during the commit."""
 
-    def __init__(self, xid: str | None, tx: Tx) -> None:
-        super().__init__(xid)
-        self.xid = xid
+    def __init__(self, line: int, number: int | None, tx: Tx) -> None:
+        """Take the connection, the transaction's number on it, None if it has written nothing, and what it did."""
+        super().__init__(line, number)
+        self.line = line
+        self.number = number
         self.tx = tx
 
 
@@ -115,6 +116,10 @@ class Lane:
         self._ring = ring
         self._max_waiting = max_waiting
         self._connection: Connection | None = None
+        self._line = 0
+        """The connection's name in the table of commits, unlike any other's."""
+        self._number = 0
+        """Of the last transaction."""
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()
         self._is_closing = False
@@ -125,7 +130,7 @@ class Lane:
 
     async def open(self) -> None:
         """Connect, and begin to work. Raises what connecting raises."""
-        self._connection = await connect(self._url, self.name)
+        await self._connect()
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"ledger-{self.name}")
 
     def problems(self) -> list[str]:
@@ -156,7 +161,9 @@ class Lane:
         if self._task is not None:
             await self._task
         if self._doubts:
-            await asyncio.wait(self._doubts, timeout=CLOSE_S)
+            _, undecided = await asyncio.wait(self._doubts, timeout=CLOSE_S)
+            for task in undecided:
+                task.cancel()
         if self._connection is not None:
             try:
                 await self._connection.close(timeout=CLOSE_S)
@@ -232,9 +239,14 @@ class Lane:
         if now < self._retry_at:
             raise LedgerUnavailable
         self._retry_at = now + RECONNECT_S
-        self._connection = await connect(self._url, self.name)
+        connection = await self._connect()
         self._retry_at = 0.0
         log.info("connected to the database", lane=self.name)
+        return connection
+
+    async def _connect(self) -> Connection:
+        self._connection = await connect(self._url, self.name)
+        self._line = secrets.randbits(62)
         return self._connection
 
     async def _transact(self, group: list[Job]) -> _Done:
@@ -260,7 +272,8 @@ class Lane:
         await connection.execute("BEGIN")
         try:
             await body(tx, group)
-            xid = await connection.fetchval("SELECT pg_current_xact_id_if_assigned()::text")
+            self._number += 1
+            number = await connection.fetchval(SQL["number_commit"], self._line, self._number)
         except BaseException:
             if not connection.is_closed() and connection.is_in_transaction():
                 await connection.execute("ROLLBACK")
@@ -269,7 +282,7 @@ class Lane:
             await connection.execute("COMMIT")
         except Exception as error:
             if is_lost(error):
-                raise _InDoubt(xid, tx) from error
+                raise _InDoubt(self._line, number, tx) from error
             raise
         return _Done(tx.effects, tx.rings)
 
@@ -295,29 +308,28 @@ class Lane:
 
     async def _find_fate(self, doubt: _InDoubt, group: list[Job], weight: int) -> None:
         """Ask the database, once it answers again, whether a transaction was committed."""
-        status = await self._ask_status(doubt.xid) if doubt.xid else "committed"
-        log.warning("a commit was in doubt", lane=self.name, jobs=len(group), status=status)
-        if status != "committed":
+        is_there = doubt.number is None or await self._last_commit(doubt.line) == doubt.number
+        log.warning("a commit was in doubt", lane=self.name, jobs=len(group), committed=is_there)
+        if not is_there:
             for job in group:
                 job.error = LedgerUnavailable()
-        done = _Done(doubt.tx.effects, doubt.tx.rings) if status == "committed" else None
-        self._resolve(group, done, weight)
+        self._resolve(group, _Done(doubt.tx.effects, doubt.tx.rings) if is_there else None, weight)
 
-    async def _ask_status(self, xid: str) -> str:
-        deadline = time.monotonic() + DOUBT_S
-        while time.monotonic() < deadline:
+    async def _last_commit(self, line: int) -> int:
+        """Return the number of a lost connection's last commit, however long it takes to learn it.
+
+        Who waits gets no answer meanwhile: any could be false.
+        """
+        while True:
             try:
                 connection = await connect(self._url, f"{self.name} doubt", keep_plans=False)
                 try:
-                    status = await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", xid)
+                    return int(await connection.fetchval(SQL["last_commit"], line))
                 finally:
-                    await connection.close(timeout=1.0)
-                if status != "in progress":
-                    return str(status or "unknown")
-            except Exception as error:  # noqa: BLE001 - it is asked again until the time is up
+                    connection.terminate()
+            except Exception as error:  # noqa: BLE001 - it is asked again
                 log.warning("the database does not say yet what became of a commit", error=words_of(error))
             await asyncio.sleep(DOUBT_PAUSE_S)
-        return "unknown"
 
 
 def _meaning(error: Exception) -> Exception | None:

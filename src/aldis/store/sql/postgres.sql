@@ -407,3 +407,18 @@ RETURNING b.connector, b.bind_no;
 -- name: leave_nodes
 -- Ends lives.
 UPDATE nodes SET epoch = 0 WHERE epoch = ANY($1::bigint[]);
+
+-- name: number_commit
+-- Numbers a transaction of a connection if it has written something; answers nothing if not.
+INSERT INTO commits AS c (line, number, at) SELECT $1::bigint, $2::bigint, (extract(epoch FROM now()) * 1000)::bigint
+WHERE pg_current_xact_id_if_assigned() IS NOT NULL
+ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number;
+
+-- name: last_commit
+-- The number of a connection's last commit, after waiting for the end of one that is under way.
+INSERT INTO commits AS c (line, number, at) VALUES ($1, 0, (extract(epoch FROM now()) * 1000)::bigint)
+ON CONFLICT (line) DO UPDATE SET number = c.number RETURNING c.number;
+
+-- name: forget_commits
+-- Drops the numbers of connections that have not written since a time.
+DELETE FROM commits WHERE at < $1;
