@@ -47,20 +47,28 @@ LOST = (
     OSError,
     TimeoutError,
 )
-"""The connection is gone or not to be trusted; `DataError` is an InterfaceError too, and only a bad value."""
-CONFLICT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-"""Two transactions stood in each other's way: the same again works."""
-NO_ROOM = (
-    asyncpg.InsufficientResourcesError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.PostgresSystemError,
-)
-"""The server can't write now."""
+"""The connection is gone or not to be trusted."""
+CONFLICT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.InvalidCachedStatementError)
+"""Two transactions stood in each other's way, or tables were changed under a plan: the same again works."""
+TURNED_AWAY = (*CONFLICT, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
+"""Something was in the way: the same works later."""
+_OF_VALUES = ("21", "22", "23", "54")
+"""Classes of SQLSTATE that are about the values in a statement; all others are about the server or its tables."""
 
 
 def is_lost(error: BaseException) -> bool:
     """Tell whether an error says that the connection is of no more use."""
-    return isinstance(error, LOST) and not isinstance(error, asyncpg.DataError | asyncpg.QueryCanceledError)
+    return isinstance(error, LOST) and not isinstance(error, asyncpg.QueryCanceledError)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether an error is not the fault of what the server was given: it can't be used now.
+
+    Disk full, read only, too many connections, no privilege, a wrong password: it is all the same to who waits.
+    """
+    if isinstance(error, asyncpg.PostgresError) and not is_lost(error):
+        return not isinstance(error, TURNED_AWAY) and (error.sqlstate or "")[:2] not in _OF_VALUES
+    return is_lost(error)
 
 
 async def connect(url: str, name: str, *, keep_plans: bool = True) -> Connection:

@@ -6,7 +6,7 @@ A lane is one connection with a queue in front of it. While a transaction runs, 
 import asyncio
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +24,17 @@ from aldis.store.group import (
     items_of,
     share_out,
 )
-from aldis.store.postgres.connection import CONFLICT, NO_ROOM, Connection, connect, is_lost, unavailable, words_of
+from aldis.store.postgres.connection import (
+    CONFLICT,
+    TURNED_AWAY,
+    Connection,
+    columns,
+    connect,
+    is_lost,
+    is_outage,
+    unavailable,
+    words_of,
+)
 from aldis.store.sqlfile import queries
 
 log = structlog.get_logger()
@@ -34,7 +44,12 @@ CONFLICT_TRIES = 5
 CLOSE_S = 10.0
 DOUBT_PAUSE_S = 0.2
 RECONNECT_S = 0.5
+PROBE_S = 2.0
+"""How often a lane that could not write tries to, when nobody asks it to."""
 _SINGLY = "SET LOCAL lock_timeout = '200ms'"
+_HURRIED = "SET LOCAL lock_timeout = '5ms'"
+_LOCKS_TO_WAIT_FOR = 10
+"""When jobs run singly, so many may wait for a lock in vain; then the others' turn comes first."""
 
 
 class Seat:
@@ -62,6 +77,8 @@ class Tx:
         self.effects = Effects()
         self.rings: set[str] = set()
         """What other nodes are to be told of."""
+        self.refunds: Counter[int] = Counter()
+        """account_id -> milli-credits to give back."""
 
     async def fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run a query and return its rows."""
@@ -70,6 +87,12 @@ class Tx:
     async def run(self, name: str, *arguments: Any) -> None:
         """Run a statement."""
         await self.connection.execute(SQL[name], *arguments)
+
+    async def pay_refunds(self) -> None:
+        """Give credits back, once after all verbs: transactions that lock accounts in turns fail each other."""
+        refunds, self.refunds = self.refunds, Counter()
+        if refunds:
+            await self.run("refund", *columns(sorted(refunds.items())))
 
 
 Verb = Callable[[Tx, list[Any]], Awaitable[Sequence[Any]]]
@@ -90,6 +113,7 @@ class _InDoubt(Exception):
 class _Done(NamedTuple):
     effects: Effects
     rings: set[str]
+    wrote: bool
 
 
 class Lane:
@@ -124,6 +148,8 @@ class Lane:
         self._wake = asyncio.Event()
         self._is_closing = False
         self._problem = ""
+        self._must_write = False
+        """Whether only a write proves that the problem is over: a full disk can be read."""
         self._retry_at = 0.0
         self._doubts: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -173,8 +199,7 @@ class Lane:
     async def _run(self) -> None:
         while not (self._is_closing and not self._queue):
             if not self._queue:
-                self._wake.clear()
-                await self._wake.wait()
+                await self._wait_for_jobs()
                 continue
             group: list[Job] = []
             weight = 0
@@ -188,13 +213,24 @@ class Lane:
             if group:
                 await self._commit(group, weight)
 
+    async def _wait_for_jobs(self) -> None:
+        """Wait; with a problem only for a while: work may be sent elsewhere until it is known to be over."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(PROBE_S if self._problem else None):
+                await self._wake.wait()
+        except TimeoutError:
+            if not self._is_closing:
+                self.call(_write_nothing, (None,)).add_done_callback(_is_heard)
+
     async def _commit(self, group: list[Job], weight: int) -> None:
         """Commit; whatever surprise there is, the lane lives on and every job has its answer."""
         started = time.perf_counter()
         done: _Done | None = None
         try:
             done = await self._transact(group)
-            self._problem = ""
+            if done.wrote or not self._must_write:
+                self._problem, self._must_write = "", False
         except _InDoubt as doubt:
             self._drop("the connection was lost during a commit")
             task = asyncio.get_running_loop().create_task(self._find_fate(doubt, group, weight))
@@ -207,8 +243,9 @@ class Lane:
         self._resolve(group, done, weight)
 
     def _refuse(self, group: list[Job], error: Exception) -> None:
-        if is_lost(error) or isinstance(error, NO_ROOM):
+        if is_outage(error):
             self._drop(words_of(error))
+            self._must_write = self._must_write or not is_lost(error)
         answer = error if isinstance(error, OurError) else unavailable(error)
         for job in group:
             job.error = answer
@@ -259,7 +296,7 @@ class Lane:
             except (_InDoubt, OurError):
                 raise
             except Exception as error:
-                if is_lost(error) or isinstance(error, NO_ROOM):
+                if is_outage(error):
                     raise
                 log.warning("group retried one by one", lane=self.name, error=repr(error), jobs=len(group))
                 return await self._try(connection, group, self._run_singly)
@@ -274,8 +311,9 @@ class Lane:
             await body(tx, group)
             self._number += 1
             number = await connection.fetchval(SQL["number_commit"], self._line, self._number)
-        except BaseException:
-            if not connection.is_closed() and connection.is_in_transaction():
+        except BaseException as error:
+            # One that is lost may be so because the server does not answer: it would not answer this either.
+            if not is_lost(error) and not connection.is_closed() and connection.is_in_transaction():
                 await connection.execute("ROLLBACK")
             raise
         try:
@@ -284,36 +322,67 @@ class Lane:
             if is_lost(error):
                 raise _InDoubt(self._line, number, tx) from error
             raise
-        return _Done(tx.effects, tx.rings)
+        return _Done(tx.effects, tx.rings, number is not None)
 
     async def _run_folded(self, tx: Tx, group: list[Job]) -> None:
         for verb, jobs in by_verb(group):
             share_out(jobs, await verb(tx, items_of(jobs)))
+        await tx.pay_refunds()
 
     async def _run_singly(self, tx: Tx, group: list[Job]) -> None:
         await tx.connection.execute(_SINGLY)
+        waits = 0
         for job in group:
-            before = tx.effects.mark()
-            await tx.connection.execute("SAVEPOINT job")
-            try:
-                job.result = await job.verb(tx, list(job.items))
-            except Exception as error:
-                if is_lost(error) or isinstance(error, NO_ROOM):
-                    raise
-                await tx.connection.execute("ROLLBACK TO SAVEPOINT job")
-                tx.effects = before
-                job.error = _meaning(error)
-                job.result = [None] * len(job.items) if job.error is None else ()
-            await tx.connection.execute("RELEASE SAVEPOINT job")
+            error = await self._run_alone(tx, job, job.items)
+            if is_known(error) and len(job.items) > 1:
+                error = await self._run_item_by_item(tx, job)
+            if isinstance(error, asyncpg.LockNotAvailableError):
+                waits += 1
+                if waits == _LOCKS_TO_WAIT_FOR:
+                    await tx.connection.execute(_HURRIED)
+            if is_known(error):
+                job.result = [None] * len(job.items)
+            elif error is not None:
+                job.error = unavailable(error) if isinstance(error, TURNED_AWAY) else error
+
+    async def _run_item_by_item(self, tx: Tx, job: Job) -> Exception | None:
+        """Run a job of which something is known already; what is not may be new."""
+        for item in job.items:
+            error = await self._run_alone(tx, job, [item])
+            if error is not None and not is_known(error):
+                return error
+        job.result = [None] * len(job.items)
+        return None
+
+    async def _run_alone(self, tx: Tx, job: Job, items: Sequence[Any]) -> Exception | None:
+        """Run items of a job under a savepoint; returns with what they failed, if it is their own fault."""
+        before = tx.effects.mark()
+        await tx.connection.execute("SAVEPOINT job")
+        try:
+            job.result = await job.verb(tx, list(items))
+            await tx.pay_refunds()
+        except Exception as error:
+            if is_outage(error):
+                raise
+            await tx.connection.execute("ROLLBACK TO SAVEPOINT job")
+            tx.effects = before
+            tx.refunds.clear()
+            return error
+        await tx.connection.execute("RELEASE SAVEPOINT job")
+        return None
 
     async def _find_fate(self, doubt: _InDoubt, group: list[Job], weight: int) -> None:
         """Ask the database, once it answers again, whether a transaction was committed."""
-        is_there = doubt.number is None or await self._last_commit(doubt.line) == doubt.number
-        log.warning("a commit was in doubt", lane=self.name, jobs=len(group), committed=is_there)
-        if not is_there:
-            for job in group:
-                job.error = LedgerUnavailable()
-        self._resolve(group, _Done(doubt.tx.effects, doubt.tx.rings) if is_there else None, weight)
+        is_there = False
+        try:
+            is_there = doubt.number is None or await self._last_commit(doubt.line) == doubt.number
+            log.warning("a commit was in doubt", lane=self.name, jobs=len(group), committed=is_there)
+        finally:  # also of a lane that is closed before the database has answered
+            if not is_there:
+                for job in group:
+                    job.error = LedgerUnavailable()
+            done = _Done(doubt.tx.effects, doubt.tx.rings, wrote=True) if is_there else None
+            self._resolve(group, done, weight)
 
     async def _last_commit(self, line: int) -> int:
         """Return the number of a lost connection's last commit, however long it takes to learn it.
@@ -332,13 +401,19 @@ class Lane:
             await asyncio.sleep(DOUBT_PAUSE_S)
 
 
-def _meaning(error: Exception) -> Exception | None:
-    """Return what a job's caller gets for an error of its own; None where the job was done before.
+def is_known(error: Exception | None) -> bool:
+    """Tell whether news was recorded before, by a transaction of whose end its caller had not heard.
 
-    The history's key refuses the same news twice: it was recorded by a transaction whose end nobody heard of.
+    The history's key refuses the same news twice.
     """
-    if isinstance(error, asyncpg.UniqueViolationError) and (error.table_name or "").startswith("events"):
-        return None
-    if isinstance(error, asyncpg.LockNotAvailableError | asyncpg.QueryCanceledError):
-        return unavailable(error)
-    return error
+    return isinstance(error, asyncpg.UniqueViolationError) and (error.table_name or "").startswith("events")
+
+
+async def _write_nothing(tx: Tx, items: list[None]) -> list[None]:
+    """Make the transaction one that writes: its own number is all there is to write."""
+    await tx.connection.execute("SELECT pg_current_xact_id()")
+    return items
+
+
+def _is_heard(future: "asyncio.Future[Any]") -> None:
+    future.exception()

@@ -99,7 +99,7 @@ async def _put_pushes(tx: Tx, pushes: list[Push]) -> None:
     if not pushes:
         return
     newest = {push.message_id: push for push in pushes}
-    written = [_push_row(push) for push in newest.values()]
+    written = [_push_row(newest[message_id]) for message_id in sorted(newest)]
     mine = tx.seat.push_owner
     for message_id, owner in await tx.fetch("put_pushes", *columns(written), mine):
         if owner == tx.seat.epoch and tx.seat.pushes:
@@ -245,8 +245,8 @@ async def _save(tx: Tx, lives: list[Live], queued: set[int], changes: Changes) -
     if changes.upstream_ids:
         await tx.run("insert_upstream_ids", *columns([_upstream_row(one) for one in changes.upstream_ids]))
     await _put_pushes(tx, changes.pushes)
-    if changes.refunds:
-        await tx.run("refund", *columns(changes.refunds))
+    for account_id, milli in changes.refunds:
+        tx.refunds[account_id] += milli
 
 
 def _message_row(live: Live) -> rows.Row:
@@ -437,6 +437,7 @@ async def _put_one(tx: Tx, account: Account) -> Account:
         if account.account_id:
             await tx.run("update_account", *row, account.account_id)
             return account
+        await tx.run("lock_account_numbers")
         [made] = await tx.fetch("insert_account", *row)
     except asyncpg.UniqueViolationError:
         raise ValueError(f"there is an account named {account.username!r} already") from None
@@ -454,14 +455,15 @@ class TopUp(msgspec.Struct, frozen=True):
 
 async def top_up(tx: Tx, items: list[TopUp]) -> list[int]:
     """Add credits and write down that it was done; answers the new credits."""
-    answers = []
-    for item in items:
+    answers = [0] * len(items)
+    for index in sorted(range(len(items)), key=lambda index: items[index].account_id):  # the order of all locks on them
+        item = items[index]
         try:
             [now] = await tx.fetch("give_credits", item.account_id, item.amount_milli)
         except (asyncpg.CheckViolationError, asyncpg.NumericValueOutOfRangeError):
             raise ValueError("credits can't go below zero, nor above what 64 bits hold") from None
         await tx.run("insert_top_up", item.account_id, item.at, item.amount_milli, quote(item.note))
-        answers.append(int(now[0]))
+        answers[index] = int(now[0])
     return answers
 
 

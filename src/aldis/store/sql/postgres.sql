@@ -320,6 +320,10 @@ SELECT a.username FROM batches b JOIN accounts a ON a.account_id = b.account_id 
 SELECT account_id, username, password_hash, credits_milli, daily_quota, push_url, report_header, show_transient,
 strict_latin1, accept_empty_push, disabled FROM accounts ORDER BY username COLLATE "C";
 
+-- name: lock_account_numbers
+-- Lets one transaction at a time find the next number for an account.
+SELECT pg_advisory_xact_lock(hashtext('aldis accounts'));
+
 -- name: insert_account
 -- Creates an account under the next number.
 INSERT INTO accounts (account_id, username, password_hash, daily_quota, push_url, report_header, show_transient,
