@@ -1,5 +1,6 @@
 """Connections to the database, and what its errors mean to us."""
 
+from socket import gaierror
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -87,8 +88,12 @@ async def connect(url: str, name: str, *, keep_plans: bool = True) -> Connection
         url, timeout=CONNECT_S, command_timeout=COMMAND_S, server_settings=settings, statement_cache_size=256,
         max_cached_statement_lifetime=0,
     )  # fmt: skip
-    if await connection.fetchval("SHOW synchronous_commit") in ("off", "local"):
-        await connection.execute("SET synchronous_commit = on")
+    try:
+        if await connection.fetchval("SHOW synchronous_commit") in ("off", "local"):
+            await connection.execute("SET synchronous_commit = on")
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
 
 
@@ -101,12 +106,17 @@ async def connect_first(url: str, *, must_be_durable: bool) -> Connection:
     try:
         connection = await connect(url, "start", keep_plans=False)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
-        raise SettingsError(f"the database of ledger.url can't be used: {words_of(error)}") from None
+        raise cant_be_used(words_of(error)) from None
     problem = await _find_problem(connection, must_be_durable)
     if problem:
         await connection.close()
-        raise SettingsError(f"the database of ledger.url can't be used: {problem}")
+        raise cant_be_used(problem)
     return connection
+
+
+def cant_be_used(problem: str) -> SettingsError:
+    """Return what an operator gets who starts a node on a database that is not right."""
+    return SettingsError(f"the database of ledger.url can't be used: {problem}")
 
 
 async def _find_problem(connection: Connection, must_be_durable: bool) -> str:
@@ -125,12 +135,22 @@ async def _find_problem(connection: Connection, must_be_durable: bool) -> str:
 
 
 def words_of(error: BaseException) -> str:
-    """Return what a person can make of an error: never the URL, which may hold a password."""
+    """Return what a person can make of an error, and do: never the URL, nor a piece of it that may be a password."""
+    if isinstance(error, ValueError):  # the driver shows what it could not read
+        return (
+            "it is not understood: postgresql://user:password@host:port/database, with %40 for @ and %2F for / in names"
+        )
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return f"{error}: are user and password right, and does pg_hba.conf let them in?"
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return f"{error}: create it with ENCODING 'UTF8'"
     if isinstance(error, asyncpg.PostgresError):
         return str(error)
     if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, ConnectionRefusedError):
+        return "no answer in time; are host and port right, and does a firewall let us through?"
+    if isinstance(error, gaierror):
+        return "its host has no address"
+    if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
         return "nothing listens there; is PostgreSQL running, and are host and port right?"
     return str(error) or type(error).__name__
 

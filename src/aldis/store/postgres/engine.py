@@ -15,7 +15,16 @@ from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushR
 from aldis.store.base import Admission, AsNews, Due, EventRow, Judge, Lease, NewBatch, News, Parked, QueueState
 from aldis.store.group import CommitStats
 from aldis.store.postgres import partitions, verbs
-from aldis.store.postgres.connection import Connection, connect, connect_first, is_lost, quote, unavailable, words_of
+from aldis.store.postgres.connection import (
+    Connection,
+    cant_be_used,
+    connect,
+    connect_first,
+    is_lost,
+    quote,
+    unavailable,
+    words_of,
+)
 from aldis.store.postgres.folded import FoldedRead
 from aldis.store.postgres.lane import SQL, Lane, Seat
 from aldis.store.postgres.migrate import migrate
@@ -33,6 +42,7 @@ MARK_SWEEP_S = 1.0
 MARK_SWEEP_SHARE = 20
 """The sweep for what lies further behind takes at most one part in so many of a connection's time."""
 TABLES_EVERY_MS = 3_600_000
+TABLES_AGAIN_MS = 60_000
 FORGET_COMMITS_MS = 86_400_000
 """Longer than any doubt about a commit lasts."""
 QUESTIONS = 3
@@ -100,14 +110,18 @@ class PostgresStore:
         """Bring the tables up to date and connect; raises what `open` raises."""
         first = await connect_first(self._url, must_be_durable=must_be_durable)
         try:
-            await migrate(first)
-            await partitions.make_ahead(first, self._now_ms())
+            async with partitions.turn(first):
+                await migrate(first)
+                await partitions.make_ahead(first, self._now_ms())
+            opened = [*(lane.open() for lane in self._lanes), self._batches.open(), self._by_name.open()]
+            for failure in await asyncio.gather(*opened, return_exceptions=True):
+                if failure is not None:
+                    raise failure
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            await self.close()
+            raise cant_be_used(words_of(error)) from error
         finally:
-            await first.close()
-        for lane in self._lanes:
-            await lane.open()
-        await self._batches.open()
-        await self._by_name.open()
+            first.terminate()
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep_marks())
 
     def _ring(self, kind: str) -> None:
@@ -126,8 +140,8 @@ class PostgresStore:
         """Lease due messages (T2), to this node while it is known to be alive."""
         mark = self._marks.get(connector, 0)
         [claimed] = await self._claims.call(verbs.claim, (verbs.Claim(connector, parts, mark, now, leased_until),))
-        if claimed.dues:
-            self._marks[connector] = max(self._marks.get(connector, 0), claimed.due_at - LATE_COMMIT_MS)
+        if claimed.dues and self._marks.get(connector, 0) == mark:  # else the sweep has found something before it
+            self._marks[connector] = max(mark, claimed.due_at - LATE_COMMIT_MS)
         return claimed.dues  # type: ignore[no-any-return]
 
     async def record(self, news: Sequence[News], judge: Judge, as_news: AsNews) -> None:
@@ -264,14 +278,11 @@ class PostgresStore:
         async with self._question() as connection:
             if await connection.fetchval("SELECT pg_try_advisory_lock($1)", partitions.LOCK):
                 try:
-                    await partitions.make_ahead(connection, now)
-                    await partitions.drop_days(connection, now)
+                    is_done = await partitions.tidy(connection, now, self._retention_ms)
                     await connection.execute(SQL["forget_commits"], now - FORGET_COMMITS_MS)
-                    if self._retention_ms:
-                        await partitions.drop_weeks(connection, now - self._retention_ms)
                 finally:
                     await connection.execute("SELECT pg_advisory_unlock($1)", partitions.LOCK)
-        self._tables_at = now + TABLES_EVERY_MS
+                self._tables_at = now + (TABLES_EVERY_MS if is_done else TABLES_AGAIN_MS)
         return 0
 
     def problems(self) -> Sequence[str]:
@@ -290,7 +301,7 @@ class PostgresStore:
         await self._batches.close()
         await self._by_name.close()
         for connection in self._idle:
-            await connection.close()
+            connection.terminate()
         self._idle.clear()
 
     async def _ask(self, name: str, *arguments: Any) -> list[Any]:

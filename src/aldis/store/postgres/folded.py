@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from aldis.model.errors import LedgerUnavailable
-from aldis.store.postgres.connection import Connection, connect, is_lost, unavailable
+from aldis.store.postgres.connection import Connection, connect, is_outage, unavailable
 
 log = structlog.get_logger()
 
@@ -82,12 +82,12 @@ class FoldedRead(Generic[K, V]):
                 connection = await connect(self._url, self._name)
             found = await self._read(connection, list(futures))
         except Exception as error:  # noqa: BLE001 - whoever waits must have an answer
-            log.warning("a look-up failed", what=self._name, error=type(error).__name__)
-            for future in futures.values():
-                if not future.done():
-                    future.set_exception(unavailable(error))
-                    future.exception()  # it may be that nobody waits any more
-            if is_lost(error) and connection is not None:
+            if not is_outage(error) and len(futures) > 1:  # one of them is no key at all: the others are
+                for key, future in futures.items():
+                    connection = await self._answer(connection, {key: future})
+                return connection
+            self._refuse(error, futures)
+            if is_outage(error) and connection is not None:
                 connection.terminate()
                 connection = None
             return connection
@@ -95,3 +95,10 @@ class FoldedRead(Generic[K, V]):
             if not future.done():
                 future.set_result(found.get(key))
         return connection
+
+    def _refuse(self, error: Exception, futures: "dict[K, asyncio.Future[V | None]]") -> None:
+        log.warning("a look-up failed", what=self._name, error=type(error).__name__)
+        for future in futures.values():
+            if not future.done():
+                future.set_exception(unavailable(error))
+                future.exception()  # it may be that nobody waits any more

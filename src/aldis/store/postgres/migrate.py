@@ -1,11 +1,12 @@
 """Bring a PostgreSQL ledger up to date."""
 
 from aldis.store.migrate import pending
+from aldis.store.postgres import partitions
 from aldis.store.postgres.connection import Connection
-from aldis.store.postgres.partitions import LOCK
 
 _TABLE = """CREATE TABLE IF NOT EXISTS migrations
 (number BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)"""
+_LONGEST_S = 3_600
 
 
 async def migrate(connection: Connection) -> int:
@@ -16,19 +17,15 @@ async def migrate(connection: Connection) -> int:
     Raises:
         SettingsError: the database is newer than this program, or a migration was changed after it ran.
     """
-    await connection.execute("SET lock_timeout = '60s'; SET statement_timeout = 0")
-    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
-    try:
+    async with partitions.turn(connection):
         await connection.execute(_TABLE)
         done = {row[0]: row[1] for row in await connection.fetch("SELECT number, checksum FROM migrations")}
         missing = pending("postgres", done)
         for one in missing:
             async with connection.transaction():
-                await connection.execute(one.sql, timeout=3_600)
+                await connection.execute("SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = 0")
+                await connection.execute(one.sql, timeout=_LONGEST_S)
                 await connection.execute(
                     "INSERT INTO migrations VALUES ($1, $2, $3)", one.number, one.name, one.checksum
                 )
         return len(missing)
-    finally:
-        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
-        await connection.execute("SET lock_timeout = '3s'; SET statement_timeout = '12s'")

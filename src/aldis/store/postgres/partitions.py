@@ -4,11 +4,15 @@ Ids rise with time, so what grows for ever is cut into weeks of ids; what upstre
 a time without a partition go to the table's `_rest`, so that no insert ever fails for want of one.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import asyncpg
 import structlog
 
+from aldis.model.errors import SettingsError
 from aldis.model.ids import id_at
-from aldis.store.postgres.connection import Connection
+from aldis.store.postgres.connection import TURNED_AWAY, Connection
 from aldis.store.rows import DAY_MS, KEEP_UPSTREAM_IDS_DAYS
 
 log = structlog.get_logger()
@@ -28,6 +32,53 @@ WEEKLY = {
     "events": "autovacuum_vacuum_insert_scale_factor = 0.1",
 }
 _DAILY = "upstream_ids"
+
+
+WAIT_S = 60
+"""How long a node that starts waits for one that changes tables."""
+_LONGEST_S = 3_600
+
+
+@asynccontextmanager
+async def turn(connection: Connection) -> AsyncIterator[None]:
+    """Let one node at a time change tables; may be nested.
+
+    Raises:
+        SettingsError: another node is at it for too long.
+    """
+    await connection.execute(f"SET lock_timeout = '{WAIT_S}s'; SET statement_timeout = 0")
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK, timeout=WAIT_S + 30)
+    except asyncpg.LockNotAvailableError:
+        raise SettingsError(f"another node has been changing the tables for {WAIT_S} s: try again later") from None
+    finally:
+        await connection.execute("RESET lock_timeout; RESET statement_timeout")
+    try:
+        yield
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+
+
+async def tidy(connection: Connection, now: int, retention_ms: int) -> bool:
+    """Make partitions ahead and drop old ones (with a retention of 0: of what upstreams call parts alone).
+
+    Returns:
+        False if it is to be tried again soon, because others hold the tables: all writers stand behind who waits for
+        a table, so that we don't wait long.
+    """
+    await connection.execute("SET lock_timeout = '500ms'")
+    try:
+        await make_ahead(connection, now)
+        await drop_days(connection, now)
+        if retention_ms:
+            await drop_weeks(connection, now - retention_ms)
+    except TURNED_AWAY:
+        log.warning("partitions can't be made or dropped while others hold the tables; tried again later")
+        return False
+    finally:
+        if not connection.is_closed():
+            await connection.execute("RESET lock_timeout")
+    return True
 
 
 def week_of(at_ms: int) -> int:
@@ -77,9 +128,6 @@ async def _make(connection: Connection, table: str, start: int, limits: tuple[in
     except asyncpg.CheckViolationError:
         log.warning("rows of this time are in the table's rest already, and stay there", partition=name)
         return 0
-    except asyncpg.LockNotAvailableError:
-        log.warning("a partition can't be made while others hold the table; tried again later", partition=name)
-        return 0
     return 1
 
 
@@ -105,6 +153,7 @@ async def drop_weeks(connection: Connection, before: int) -> list[int]:
         if start + WEEK_MS > before:
             break
         async with connection.transaction():
+            await connection.execute("SET LOCAL statement_timeout = 0")
             if await _is_needed(connection, id_at(start), id_at(start + WEEK_MS)):
                 log.warning("a week past retention is kept: something of it still waits", day=day)
                 continue
@@ -127,12 +176,13 @@ async def _is_needed(connection: Connection, low: int, high: int) -> bool:
 
 
 async def _carry_sums(connection: Connection, day: int) -> None:
-    for column, table, amount in (
-        ("carried_charges", "batches", "charged_milli"),
-        ("carried_refunds", "messages", "refunded_milli"),
-    ):
-        await connection.execute(
-            f"UPDATE accounts a SET {column} = a.{column} + s.milli FROM "  # noqa: S608 - names of our own
-            f"(SELECT account_id, sum({amount})::bigint AS milli FROM {table}_{day} GROUP BY account_id) s "
-            "WHERE a.account_id = s.account_id AND s.milli <> 0"
-        )
+    """Add up first, then lock accounts, for as short as can be: nobody can submit meanwhile."""
+    await connection.execute(
+        "UPDATE accounts a SET carried_charges = a.carried_charges + s.charges, "  # noqa: S608 - names of our own
+        "carried_refunds = a.carried_refunds + s.refunds FROM ("
+        "SELECT account_id, sum(charged)::bigint AS charges, sum(refunded)::bigint AS refunds FROM ("
+        f"SELECT account_id, charged_milli AS charged, 0 AS refunded FROM batches_{day} UNION ALL "
+        f"SELECT account_id, 0, refunded_milli FROM messages_{day} WHERE refunded_milli <> 0"
+        ") entries GROUP BY account_id ORDER BY account_id) s WHERE a.account_id = s.account_id",
+        timeout=_LONGEST_S,
+    )

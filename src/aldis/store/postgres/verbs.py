@@ -209,10 +209,14 @@ async def _judge_all(tx: Tx, news: Sequence[News], judge: Judge) -> None:
     if not news:
         return
     lives = await _load(tx, sorted({(one.message_id, one.account_id) for one in news}))
-    queued = {message_id for message_id, live in lives.items() if live.due_at or live.leased_until}
+    queued = {message_id for message_id, live in lives.items() if _is_queued(live)}
     changes, reached = rows.judge_all(lives, news, judge)
     tx.effects.reached += reached
     await _save(tx, [live for live in lives.values() if live.touched], queued, changes)
+
+
+def _is_queued(live: Live) -> bool:
+    return live.due_at is not None or live.leased_until is not None
 
 
 async def _load(tx: Tx, keys: list[tuple[int, int]]) -> dict[int, Live]:
@@ -265,14 +269,14 @@ def _message_row(live: Live) -> rows.Row:
 
 
 async def _save_queue(tx: Tx, lives: list[Live], queued: set[int], limits: tuple[int, int]) -> None:
-    over = [live for live in lives if live.due_at is None and live.leased_until is None]
+    over = [live for live in lives if not _is_queued(live)]
     leaving = [(live.account_id, live.message_id) for live in over if live.message_id in queued]
     if leaving:
         await tx.run("leave_queue", *columns(leaving))
     staying = [
         (live.account_id, live.message_id, live.parts, live.due_at, live.leased_until, live.attempts)
         for live in lives
-        if live.due_at is not None or live.leased_until is not None
+        if _is_queued(live)
     ]
     if staying:
         await tx.run("keep_queued", *columns(staying), *limits)

@@ -143,7 +143,7 @@ AS v(push_id, message_id, batch_id, account_id, url, msisdn, status, completed_a
 due_at)
 ON CONFLICT (account_id, message_id) DO UPDATE SET push_id = EXCLUDED.push_id, batch_id = EXCLUDED.batch_id,
 url = EXCLUDED.url, status = EXCLUDED.status, completed_at = EXCLUDED.completed_at, attempts = EXCLUDED.attempts,
-due_at = EXCLUDED.due_at, last_error = '',
+due_at = EXCLUDED.due_at, last_error = '', accept_empty = EXCLUDED.accept_empty,
 owner = CASE WHEN p.due_at IS NOT NULL AND EXISTS (SELECT FROM nodes n WHERE n.epoch = p.owner AND n.epoch <> 0)
     THEN p.owner ELSE EXCLUDED.owner END
 RETURNING message_id, owner;
