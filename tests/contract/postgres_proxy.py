@@ -1,0 +1,103 @@
+"""A network between a store and its database that can fail at the worst moment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Literal
+from urllib.parse import urlsplit
+
+COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
+
+Fate = Literal["pass", "reply lost", "never sent", "held"]
+
+
+class Proxy:
+    """Passes bytes on; `fate` is what becomes of the next COMMIT, and the connection that it came on is cut."""
+
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
+        self._server: asyncio.Server
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.url = ""
+        self.fate: Fate = "pass"
+        self.hit = asyncio.Event()
+        """Set once a COMMIT has met its fate."""
+        self.may_commit = asyncio.Event()
+        """Lets a COMMIT that is held go on to the server, whose client is gone."""
+        self.open_to_new = True
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = self._target._replace(netloc=f"postgres@127.0.0.1:{port}").geturl()
+
+    async def close(self) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            if self.open_to_new:
+                await self._relay(reader, writer)
+        finally:
+            writer.transport.abort()
+            self._tasks.discard(task)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert self._target.hostname is not None
+        upstream_reader, upstream = await asyncio.open_connection(self._target.hostname, self._target.port)
+        answers = asyncio.ensure_future(_pass_on(upstream_reader, writer))
+        try:
+            while chunk := await reader.read(1 << 16):
+                if chunk.endswith(COMMIT) and self.fate != "pass":
+                    fate, self.fate = self.fate, "pass"
+                    answers.cancel()
+                    await self._meet(fate, chunk, upstream_reader, upstream, writer)
+                    return
+                upstream.write(chunk)
+                await upstream.drain()
+        finally:
+            answers.cancel()
+            upstream.transport.abort()
+
+    async def _meet(
+        self,
+        fate: Fate,
+        chunk: bytes,
+        upstream_reader: asyncio.StreamReader,
+        upstream: asyncio.StreamWriter,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        if fate == "held":
+            writer.transport.abort()
+            self.hit.set()
+            await self.may_commit.wait()
+        if fate != "never sent":
+            upstream.write(chunk)
+            await upstream_reader.read(1 << 16)
+        self.hit.set()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while chunk := await reader.read(1 << 16):
+            writer.write(chunk)
+            await writer.drain()
+    writer.transport.abort()
+
+
+@asynccontextmanager
+async def proxy(url: str) -> AsyncIterator[Proxy]:
+    made = Proxy(url)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.close()
