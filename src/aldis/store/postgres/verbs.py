@@ -1,6 +1,6 @@
 """What happens inside a write transaction: each verb over all items of a group, a statement a table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 from typing import Any
 
@@ -141,13 +141,27 @@ async def claim(tx: Tx, claims: list[Claim]) -> list[Claimed]:
 
 
 async def _claim_one(tx: Tx, wish: Claim) -> Claimed:
-    bindings = (wish.connector, wish.since, wish.now, wish.parts, wish.leased_until, tx.seat.epoch)
-    found = [tuple(row) for row in await tx.fetch("claim", *bindings)]
-    found.sort(key=lambda row: (row[0], row[2]))
-    retried = [(row[1], row[2]) for row in found if row[6] > 1 and row[5] > 1]
+    picked = await tx.fetch("pick_due", wish.connector, wish.since, wish.now, wish.parts, tx.seat.epoch)
+    taken = list(_fitting(sorted(picked), wish.parts))  # one that was changed before it was locked is not in its place
+    if not taken:
+        return Claimed([], 0)
+    due_at = {row[1]: row[0] for row in taken}
+    places = [row[3] for row in taken]
+    found = [tuple(row) for row in await tx.fetch("lease", places, wish.leased_until, tx.seat.epoch)]
+    found.sort(key=lambda row: (due_at[row[1]], row[1]))
+    retried = [(row[0], row[1]) for row in found if row[5] > 1 and row[4] > 1]
     standings = await _load_parts(tx, retried) if retried else {}
-    dues = [rows.due_of(row[1:], standings.get(row[2])) for row in found]
-    return Claimed(dues, found[-1][0] if found else 0)
+    return Claimed([rows.due_of(row, standings.get(row[1])) for row in found], taken[-1][0])
+
+
+def _fitting(picked: list[asyncpg.Record], parts: int) -> Iterator[asyncpg.Record]:
+    """Yield the messages that there is room for; the first one in any case."""
+    total = 0
+    for row in picked:
+        total += row[2]
+        if total > parts and total > row[2]:
+            return
+        yield row
 
 
 async def _load_parts(tx: Tx, keys: list[tuple[int, int]]) -> dict[int, dict[int, Standing]]:
@@ -239,9 +253,8 @@ async def _load(tx: Tx, keys: list[tuple[int, int]]) -> dict[int, Live]:
 
 async def _save(tx: Tx, lives: list[Live], queued: set[int], changes: Changes) -> None:
     if lives:
-        limits = bounds([live.message_id for live in lives])
-        await tx.run("save_messages", *columns([_message_row(live) for live in lives]), *limits)
-        await _save_queue(tx, lives, queued, limits)
+        await tx.run("save_messages", *columns([_message_row(live) for live in lives]))
+        await _save_queue(tx, lives, queued)
     if parts := [part for live in lives for part in rows.part_rows(live)]:
         await tx.run("save_parts", *columns(parts))
     if changes.events:
@@ -257,6 +270,9 @@ def _message_row(live: Live) -> rows.Row:
     return (
         live.account_id,
         live.message_id,
+        live.batch_id,
+        live.msisdn,
+        live.price_milli,
         int(live.status),
         int(live.assumed),
         live.seq,
@@ -268,7 +284,7 @@ def _message_row(live: Live) -> rows.Row:
     )
 
 
-async def _save_queue(tx: Tx, lives: list[Live], queued: set[int], limits: tuple[int, int]) -> None:
+async def _save_queue(tx: Tx, lives: list[Live], queued: set[int]) -> None:
     over = [live for live in lives if not _is_queued(live)]
     leaving = [(live.account_id, live.message_id) for live in over if live.message_id in queued]
     if leaving:
@@ -279,7 +295,7 @@ async def _save_queue(tx: Tx, lives: list[Live], queued: set[int], limits: tuple
         if _is_queued(live)
     ]
     if staying:
-        await tx.run("keep_queued", *columns(staying), *limits)
+        await tx.run("keep_queued", *columns(staying), *bounds([live[1] for live in staying]))
 
 
 def _event_row(event: Any) -> rows.Row:

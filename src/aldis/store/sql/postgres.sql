@@ -1,5 +1,9 @@
 -- Queries of the PostgreSQL engine. Sets arrive as arrays, one a column, and are joined as rows of unnest(). Bounds on
 -- message_id beside them say which partitions to look into.
+--
+-- Plans are kept, and a plan made while a table is empty must be good when it has millions of rows: of an empty one the
+-- planner thinks that to read it whole is as well as to look a key up. So it gets no choice. Look-ups by key for each of
+-- a set are LATERAL with OFFSET 0 or a lock, changes go by ctid, or by the arbiter of ON CONFLICT.
 
 -- name: lock_purses
 -- What accounts can pay with, locked in one order until the commit.
@@ -14,8 +18,10 @@ AS v(account_id, credits_milli, quota_day, quota_used) WHERE a.account_id = v.ac
 
 -- name: find_duplicates
 -- The batches that earlier submissions with the same numbers made.
-SELECT d.account_id, d.stop_dup_id, d.batch_id FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, stop_dup_id)
-JOIN deduplications d ON d.account_id = k.account_id AND d.stop_dup_id = k.stop_dup_id;
+SELECT k.account_id, k.stop_dup_id, d.batch_id FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, stop_dup_id)
+CROSS JOIN LATERAL (
+    SELECT batch_id FROM deduplications WHERE account_id = k.account_id AND stop_dup_id = k.stop_dup_id OFFSET 0
+) d;
 
 -- name: insert_duplicates
 -- Remembers submissions' numbers with their batches.
@@ -42,26 +48,24 @@ WITH v AS MATERIALIZED (
 INSERT INTO queue (account_id, message_id, batch_id, msisdn, parts, connector, due_at)
 SELECT account_id, message_id, batch_id, msisdn, parts, connector, due_at FROM v WHERE due_at IS NOT NULL;
 
--- name: claim
--- Leases due messages of a connector, oldest first, from a low-water mark on, to a node that is alive (or to nobody).
-WITH picked AS MATERIALIZED (
-    SELECT q.account_id, q.message_id, q.parts, q.due_at FROM queue q
-    WHERE q.connector = $1 AND q.due_at BETWEEN $2 AND $3
-    AND ($6::bigint = 0 OR EXISTS (SELECT FROM nodes n WHERE n.epoch = $6))
-    ORDER BY q.due_at, q.message_id LIMIT $4 FOR UPDATE OF q SKIP LOCKED
-), fitting AS MATERIALIZED (
-    SELECT account_id, message_id, due_at FROM (
-        SELECT p.*, sum(parts) OVER w AS total, row_number() OVER w AS place
-        FROM picked p WINDOW w AS (ORDER BY due_at, message_id)
-    ) s WHERE total <= $4 OR place = 1
-), leased AS (
-    UPDATE queue q SET due_at = NULL, leased_until = $5, holder = $6, attempts = q.attempts + 1 FROM fitting f
-    WHERE q.account_id = f.account_id AND q.message_id = f.message_id
-    RETURNING f.due_at, q.account_id, q.message_id, q.batch_id, q.msisdn, q.attempts, q.parts
+-- name: pick_due
+-- Locks due messages of a connector, oldest first, from a low-water mark on, for a node that is alive (or for nobody).
+SELECT q.due_at, q.message_id, q.parts, q.ctid FROM queue q
+WHERE q.connector = $1 AND q.due_at BETWEEN $2 AND $3
+AND ($5::bigint = 0 OR EXISTS (SELECT FROM nodes n WHERE n.epoch = $5 AND n.epoch <> 0))
+ORDER BY q.due_at, q.message_id LIMIT $4 FOR UPDATE OF q SKIP LOCKED;
+
+-- name: lease
+-- Leases messages that are locked, and returns what sending them takes.
+WITH leased AS (
+    UPDATE queue SET due_at = NULL, leased_until = $2, holder = $3, attempts = attempts + 1
+    WHERE ctid = ANY($1::tid[]) RETURNING account_id, message_id, batch_id, msisdn, attempts, parts
 )
-SELECT l.due_at, l.account_id, l.message_id, l.batch_id, l.msisdn, l.attempts, l.parts, b.dca, b.body, b.originator,
-b.msg_class, b.valid_until
-FROM leased l JOIN batches b ON b.account_id = l.account_id AND b.batch_id = l.batch_id;
+SELECT l.account_id, l.message_id, l.batch_id, l.msisdn, l.attempts, l.parts, b.dca, b.body, b.originator, b.msg_class,
+b.valid_until
+FROM leased l CROSS JOIN LATERAL (
+    SELECT * FROM batches WHERE account_id = l.account_id AND batch_id = l.batch_id OFFSET 0
+) b;
 
 -- name: oldest_due
 -- Since when the oldest message of a connector waits: the sweep that lets the low-water mark go back.
@@ -69,41 +73,58 @@ SELECT due_at FROM queue WHERE connector = $1 AND due_at IS NOT NULL ORDER BY du
 
 -- name: load_parts
 -- Standings of the parts of messages that have several.
-SELECT p.message_id, p.part_no, p.status, p.assumed FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
-JOIN parts p ON p.account_id = k.account_id AND p.message_id = k.message_id AND p.message_id BETWEEN $3 AND $4;
+SELECT k.message_id, p.part_no, p.status, p.assumed FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
+CROSS JOIN LATERAL (
+    SELECT part_no, status, assumed FROM parts WHERE account_id = k.account_id AND message_id = k.message_id
+    AND message_id BETWEEN $3 AND $4 OFFSET 0
+) p;
 
 -- name: lock_messages
--- Messages with what judging their news needs of batch and account, locked in one order; the queue's columns are read
--- after the lock is held.
+-- Messages with what judging their news needs of batch and account, locked in the order given; the queue's columns are
+-- read after the lock is held.
 SELECT m.message_id, m.batch_id, m.account_id, m.msisdn, m.status, m.assumed, m.seq, m.price_milli, m.refunded_milli,
 m.sent, m.attempts, m.fenced, NULL::bigint, NULL::bigint, m.completed_at, b.parts, b.valid_until, b.want_report,
 b.source_id, a.push_url, a.accept_empty_push
 FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
-JOIN messages m ON m.account_id = k.account_id AND m.message_id = k.message_id AND m.message_id BETWEEN $3 AND $4
-JOIN batches b ON b.account_id = k.account_id AND b.batch_id = m.batch_id AND b.batch_id BETWEEN $5 AND $4
-JOIN accounts a ON a.account_id = k.account_id
-ORDER BY m.message_id FOR NO KEY UPDATE OF m;
+CROSS JOIN LATERAL (
+    SELECT * FROM messages WHERE account_id = k.account_id AND message_id = k.message_id
+    AND message_id BETWEEN $3 AND $4 FOR NO KEY UPDATE
+) m
+CROSS JOIN LATERAL (
+    SELECT parts, valid_until, want_report, source_id FROM batches WHERE account_id = k.account_id
+    AND batch_id = m.batch_id AND batch_id BETWEEN $5 AND $4 OFFSET 0
+) b
+CROSS JOIN LATERAL (SELECT push_url, accept_empty_push FROM accounts WHERE account_id = k.account_id OFFSET 0) a;
 
 -- name: lock_queued
--- Where messages that are not upstream yet stand in the queue, locked against claims.
-SELECT q.message_id, q.due_at, q.leased_until, q.attempts
-FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
-JOIN queue q ON q.account_id = k.account_id AND q.message_id = k.message_id
-ORDER BY q.message_id FOR UPDATE OF q;
+-- Where messages that are not upstream yet stand in the queue, locked against claims in the order given.
+SELECT q.* FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
+CROSS JOIN LATERAL (
+    SELECT message_id, due_at, leased_until, attempts FROM queue
+    WHERE account_id = k.account_id AND message_id = k.message_id FOR UPDATE
+) q;
 
 -- name: save_messages
--- Writes messages back after judging.
-UPDATE messages m SET status = v.status, assumed = v.assumed, seq = v.seq, sent = v.sent,
-refunded_milli = v.refunded_milli, fenced = v.fenced, attempts = v.attempts, completed_at = v.completed_at
+-- Writes messages back after judging; they are there, and locked: the conflict is how each is found by its key.
+INSERT INTO messages AS m (account_id, message_id, batch_id, msisdn, price_milli, connector, status, assumed, seq, sent,
+refunded_milli, fenced, attempts, completed_at)
+SELECT account_id, message_id, batch_id, msisdn, price_milli, '', status, assumed, seq, sent, refunded_milli, fenced,
+attempts, completed_at
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-$8::bigint[], $9::bigint[], $10::bigint[])
-AS v(account_id, message_id, status, assumed, seq, sent, refunded_milli, fenced, attempts, completed_at)
-WHERE m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $11 AND $12;
+$8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])
+AS v(account_id, message_id, batch_id, msisdn, price_milli, status, assumed, seq, sent, refunded_milli, fenced,
+attempts, completed_at)
+ON CONFLICT (account_id, message_id) DO UPDATE SET status = EXCLUDED.status, assumed = EXCLUDED.assumed,
+seq = EXCLUDED.seq, sent = EXCLUDED.sent, refunded_milli = EXCLUDED.refunded_milli, fenced = EXCLUDED.fenced,
+attempts = EXCLUDED.attempts, completed_at = EXCLUDED.completed_at;
 
 -- name: leave_queue
--- Takes messages out of the queue: taken upstream, or over.
-DELETE FROM queue q USING unnest($1::bigint[], $2::bigint[]) AS v(account_id, message_id)
-WHERE q.account_id = v.account_id AND q.message_id = v.message_id;
+-- Takes messages out of the queue, that are locked: taken upstream, or over.
+DELETE FROM queue WHERE ctid = ANY(ARRAY(
+    SELECT q.place FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id) CROSS JOIN LATERAL (
+        SELECT ctid AS place FROM queue WHERE account_id = k.account_id AND message_id = k.message_id OFFSET 0
+    ) q
+));
 
 -- name: keep_queued
 -- Lets messages wait in the queue, or be held as they were; one that had left it comes back.
@@ -111,7 +132,10 @@ INSERT INTO queue (account_id, message_id, batch_id, msisdn, parts, connector, d
 SELECT v.account_id, v.message_id, m.batch_id, m.msisdn, v.parts, m.connector, v.due_at, v.leased_until, v.attempts
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
 AS v(account_id, message_id, parts, due_at, leased_until, attempts)
-JOIN messages m ON m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $7 AND $8
+CROSS JOIN LATERAL (
+    SELECT batch_id, msisdn, connector FROM messages WHERE account_id = v.account_id AND message_id = v.message_id
+    AND message_id BETWEEN $7 AND $8 OFFSET 0
+) m
 ON CONFLICT (account_id, message_id) DO UPDATE SET due_at = EXCLUDED.due_at, leased_until = EXCLUDED.leased_until;
 
 -- name: save_parts
@@ -158,10 +182,18 @@ UPDATE accounts a SET credits_milli = a.credits_milli + v.amount FROM (
 -- name: match_receipts
 -- Parts that an upstream knows by the given ids, submitted on the given days, and where each stands.
 SELECT u.upstream_id, u.account_id, u.message_id, u.part_no, m.msisdn, coalesce(p.status, m.status)
-FROM unnest($2::text[]) AS k(upstream_id)
-JOIN upstream_ids u ON u.connector = $1 AND u.upstream_id = k.upstream_id AND u.day = ANY($3::bigint[])
-JOIN messages m ON m.account_id = u.account_id AND m.message_id = u.message_id
-LEFT JOIN parts p ON p.account_id = u.account_id AND p.message_id = u.message_id AND p.part_no = u.part_no;
+FROM unnest($2::text[]) AS k(upstream_id) CROSS JOIN unnest($3::bigint[]) AS d(day)
+CROSS JOIN LATERAL (
+    SELECT upstream_id, account_id, message_id, part_no FROM upstream_ids
+    WHERE connector = $1 AND upstream_id = k.upstream_id AND day = d.day OFFSET 0
+) u
+CROSS JOIN LATERAL (
+    SELECT msisdn, status FROM messages WHERE account_id = u.account_id AND message_id = u.message_id OFFSET 0
+) m
+LEFT JOIN LATERAL (
+    SELECT status FROM parts WHERE account_id = u.account_id AND message_id = u.message_id AND part_no = u.part_no
+    OFFSET 0
+) p ON true;
 
 -- name: insert_inbox
 -- Keeps what no message has taken.
@@ -172,10 +204,11 @@ $8::text[], $9::text[], $10::text[], $11::bytea[]);
 
 -- name: parked_receipts
 -- Receipts that waited for the given ids, locked so that they are taken once.
-SELECT i.inbox_id, i.connector, i.received_at, i.is_receipt, i.upstream_id, i.state, i.error, i.source, i.destination,
-i.text, i.pdu FROM inbox i
-WHERE i.is_receipt = 1 AND i.connector = $1 AND i.upstream_id = ANY($2::text[])
-ORDER BY i.inbox_id FOR UPDATE SKIP LOCKED;
+SELECT i.* FROM unnest($2::text[]) AS k(upstream_id)
+CROSS JOIN LATERAL (
+    SELECT inbox_id, connector, received_at, is_receipt, upstream_id, state, error, source, destination, text, pdu
+    FROM inbox WHERE is_receipt = 1 AND connector = $1 AND upstream_id = k.upstream_id FOR UPDATE SKIP LOCKED
+) i ORDER BY i.inbox_id;
 
 -- name: overlooked_receipts
 -- Receipts parked since a time whose id is known: written by one transaction while another one wrote the id.
@@ -183,7 +216,7 @@ SELECT i.inbox_id, i.connector, i.received_at, i.is_receipt, i.upstream_id, i.st
 i.text, i.pdu FROM inbox i
 WHERE i.is_receipt = 1 AND i.received_at >= $1 AND EXISTS (
     SELECT FROM upstream_ids u WHERE u.connector = i.connector AND u.upstream_id = i.upstream_id
-    AND u.day = ANY($2::bigint[])
+    AND u.day = ANY($2::bigint[]) OFFSET 0
 )
 ORDER BY i.received_at LIMIT 1000 FOR UPDATE OF i SKIP LOCKED;
 
@@ -196,16 +229,30 @@ SELECT count(*) FROM inbox WHERE is_receipt = 1;
 DELETE FROM inbox WHERE inbox_id = ANY($1::bigint[]);
 
 -- name: delete_pushes
--- Forgets pushes that were delivered, unless newer ones have taken their places, or another node owns them now.
-DELETE FROM pushes p USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS v(push_id, account_id, message_id)
-WHERE p.account_id = v.account_id AND p.message_id = v.message_id AND p.push_id = v.push_id AND p.owner = $4;
+-- Forgets pushes that were delivered, unless newer ones have taken their places, or another node owns them now. Both are
+-- said twice: what is waited for may be another push afterwards.
+DELETE FROM pushes WHERE owner = $4 AND push_id = ANY($1::bigint[]) AND ctid = ANY(ARRAY(
+    SELECT p.place FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS k(push_id, account_id, message_id)
+    CROSS JOIN LATERAL (
+        SELECT ctid AS place FROM pushes WHERE account_id = k.account_id AND message_id = k.message_id
+        AND push_id = k.push_id AND owner = $4 OFFSET 0
+    ) p
+));
 
 -- name: reschedule_pushes
 -- Sets when failed pushes are tried again; null: never.
-UPDATE pushes p SET attempts = v.attempts, due_at = v.due_at, last_error = v.detail
+INSERT INTO pushes AS old (push_id, message_id, batch_id, account_id, url, msisdn, status, completed_at, source_id,
+accept_empty, attempts, due_at, last_error, owner)
+SELECT p.push_id, p.message_id, p.batch_id, p.account_id, p.url, p.msisdn, p.status, p.completed_at, p.source_id,
+p.accept_empty, v.attempts, v.due_at, v.detail, p.owner
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[])
 AS v(push_id, account_id, message_id, attempts, due_at, detail)
-WHERE p.account_id = v.account_id AND p.message_id = v.message_id AND p.push_id = v.push_id AND p.owner = $7;
+CROSS JOIN LATERAL (
+    SELECT * FROM pushes WHERE account_id = v.account_id AND message_id = v.message_id AND push_id = v.push_id
+    AND owner = $7 FOR UPDATE
+) p
+ON CONFLICT (account_id, message_id) DO UPDATE SET attempts = EXCLUDED.attempts, due_at = EXCLUDED.due_at,
+last_error = EXCLUDED.last_error;
 
 -- name: push_events
 -- Appends the ends of pushes to their messages' history.
@@ -213,15 +260,17 @@ INSERT INTO events (account_id, message_id, event_id, at, kind, status, part_no,
 SELECT v.account_id, v.message_id, v.event_id, v.at, v.kind, m.status, 0, '', '', v.detail
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[])
 AS v(account_id, message_id, event_id, at, kind, detail)
-JOIN messages m ON m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $7 AND $8
+CROSS JOIN LATERAL (
+    SELECT status FROM messages WHERE account_id = v.account_id AND message_id = v.message_id
+    AND message_id BETWEEN $7 AND $8 OFFSET 0
+) m
 ON CONFLICT DO NOTHING;
 
 -- name: adopt_pushes
 -- Takes due pushes that are nobody's.
-UPDATE pushes p SET owner = $1 FROM (
-    SELECT account_id, message_id FROM pushes WHERE owner = 0 AND due_at <= $2 ORDER BY due_at LIMIT $3
-    FOR UPDATE SKIP LOCKED
-) v WHERE p.account_id = v.account_id AND p.message_id = v.message_id;
+UPDATE pushes SET owner = $1 WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM pushes WHERE owner = 0 AND due_at <= $2 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
+));
 
 -- name: due_pushes
 -- A node's pushes that may be tried, oldest first.
@@ -237,9 +286,10 @@ WITH RECURSIVE owners(owner) AS (
     FROM owners o WHERE o.owner IS NOT NULL
 )
 UPDATE pushes p SET owner = 0 FROM (
-    SELECT account_id, message_id FROM pushes WHERE due_at IS NOT NULL AND owner IN (
-        SELECT owner FROM owners o WHERE owner IS NOT NULL AND NOT EXISTS (SELECT FROM nodes n WHERE n.epoch = o.owner)
-    ) LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT q.account_id, q.message_id FROM owners o CROSS JOIN LATERAL (
+        SELECT account_id, message_id FROM pushes WHERE owner = o.owner AND due_at IS NOT NULL LIMIT $1
+        FOR UPDATE SKIP LOCKED
+    ) q WHERE o.owner IS NOT NULL AND NOT EXISTS (SELECT FROM nodes n WHERE n.epoch = o.owner AND n.epoch <> 0)
 ) v WHERE p.account_id = v.account_id AND p.message_id = v.message_id;
 
 -- name: lapsed
@@ -273,7 +323,10 @@ SELECT name FROM names WHERE name IS NOT NULL;
 -- Batches of accounts, each with its messages as arrays.
 SELECT b.account_id, b.batch_id, b.created_at, b.originator, b.source_id, b.dca, b.body, r.*
 FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, batch_id)
-JOIN batches b ON b.account_id = k.account_id AND b.batch_id = k.batch_id AND b.batch_id BETWEEN $3 AND $4
+CROSS JOIN LATERAL (
+    SELECT * FROM batches WHERE account_id = k.account_id AND batch_id = k.batch_id AND batch_id BETWEEN $3 AND $4
+    OFFSET 0
+) b
 CROSS JOIN LATERAL (
     SELECT array_agg(m.message_id ORDER BY m.message_id) AS message_ids,
     array_agg(m.msisdn ORDER BY m.message_id) AS msisdns,
