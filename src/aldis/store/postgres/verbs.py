@@ -142,7 +142,8 @@ async def claim(tx: Tx, claims: list[Claim]) -> list[Claimed]:
 
 async def _claim_one(tx: Tx, wish: Claim) -> Claimed:
     picked = await tx.fetch("pick_due", wish.connector, wish.since, wish.now, wish.parts, tx.seat.epoch)
-    taken = list(_fitting(sorted(picked), wish.parts))  # one that was changed before it was locked is not in its place
+    in_order = sorted(map(tuple, picked))  # one that was changed before it was locked came in its old place
+    taken = list(_fitting(in_order, wish.parts))
     if not taken:
         return Claimed([], 0)
     due_at = {row[1]: row[0] for row in taken}
@@ -154,7 +155,7 @@ async def _claim_one(tx: Tx, wish: Claim) -> Claimed:
     return Claimed([rows.due_of(row, standings.get(row[1])) for row in found], taken[-1][0])
 
 
-def _fitting(picked: list[asyncpg.Record], parts: int) -> Iterator[asyncpg.Record]:
+def _fitting(picked: list[rows.Row], parts: int) -> Iterator[rows.Row]:
     """Yield the messages that there is room for; the first one in any case."""
     total = 0
     for row in picked:
