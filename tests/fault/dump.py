@@ -42,6 +42,8 @@ class Event(NamedTuple):
     detail: str
     at: int = 0
     """Epoch ms."""
+    place: int = 0
+    """Rises in the order in which a message's events were judged; 0 where only the ids tell."""
 
     @property
     def upstream_ids(self) -> list[str]:
