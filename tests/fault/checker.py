@@ -453,7 +453,7 @@ def _dead_stay_dead(evidence: Evidence) -> _Finding:
     """What was called off is over: its worker, if it still lives, moves it no more, and sends nothing of it."""
     single = {batch.batch_id for batch in evidence.dump.batches if batch.parts == 1}
     events = _group(evidence.dump.events, lambda event: event.message_id)
-    last_sent = {line["destination"]: line["at"] for line in _submits(evidence)}
+    last_sent = {line["destination"]: line.get("at", 0) for line in _submits(evidence)}
     broken = []
     for message in evidence.dump.messages:
         history = events.get(message.message_id, [])
@@ -463,6 +463,7 @@ def _dead_stay_dead(evidence: Evidence) -> _Finding:
         broken += _moved_by_the_dead(message, history, lapses[0], is_single=message.batch_id in single)
         if last_sent.get(message.msisdn, 0) > lapses[0].at + _SEEN_LATE_MS:
             broken.append(f"message {message.message_id} was sent after its claim was called off")
+    broken += [f"message {message_id} was claimed by {who}, dead" for who, message_id in evidence.dump.dead_claims]
     for one in evidence.dump.settled:
         if evidence.dump.lives.get(one.owner) != one.by:
             broken.append(f"push {one.push_id} of {one.owner} was settled by {one.by}, whose it was not")

@@ -79,6 +79,8 @@ class Dump:
     """Upstream ids of parked receipts."""
     pushes: list[Push] = field(default_factory=list)
     settled: list[Settled] = field(default_factory=list)
+    dead_claims: list[tuple[str, int]] = field(default_factory=list)
+    """Server, message: claimed under a life that was over."""
     lives: dict[int, str] = field(default_factory=dict)
     """Epoch -> the server that lived under it, where there are several."""
     integrity: str = "ok"

@@ -48,6 +48,15 @@ CREATE FUNCTION witness_settled() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO witness_settled (who, push_id, owner) VALUES (session_user, OLD.push_id, OLD.owner);
     RETURN NULL;
 END $$;
+CREATE TABLE witness_claims (who NAME, message_id BIGINT, holder BIGINT);
+CREATE FUNCTION witness_claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NOT EXISTS (SELECT FROM nodes WHERE epoch = NEW.holder) THEN
+        INSERT INTO witness_claims VALUES (session_user, NEW.message_id, NEW.holder);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER witness AFTER UPDATE ON queue FOR EACH ROW
+    WHEN (OLD.leased_until IS NULL AND NEW.leased_until IS NOT NULL) EXECUTE FUNCTION witness_claim();
 CREATE TRIGGER witness AFTER INSERT OR UPDATE OF epoch ON nodes FOR EACH ROW EXECUTE FUNCTION witness_life();
 CREATE TRIGGER witness_gone AFTER DELETE ON pushes FOR EACH ROW EXECUTE FUNCTION witness_settled();
 CREATE TRIGGER witness_late AFTER UPDATE ON pushes FOR EACH ROW
@@ -128,6 +137,7 @@ async def _take(connection: "Connection") -> Dump:
         dump.inbox = [row[0] for row in await query("SELECT upstream_id FROM inbox")]
         dump.pushes = [Push(*row) for row in await query("SELECT message_id, push_id, status, due_at FROM pushes")]
         dump.settled = [Settled(*row) for row in await query("SELECT who, push_id, owner FROM witness_settled")]
+        dump.dead_claims = [tuple(row) for row in await query("SELECT who, message_id FROM witness_claims")]
         dump.lives = dict(await query("SELECT epoch, who FROM witness_lives"))
     return dump
 

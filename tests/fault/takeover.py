@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tests.fault.checker import Evidence, Row, check, facts_of, table_of
+from tests.fault.plain import PLAIN
 from tests.fault.server import SERVER, Server
 from tests.fault.shared import BINDS, Progress, SharedRig, folder_of, shared_rig, wait_for_load, witness
 from tests.fault.tables import Result, Table, quantile, say
@@ -14,6 +15,8 @@ TAKEOVER_LIMIT_S = 15.0
 RATE = 100.0
 EARLY_SHARE, STOPPING_SHARE = 0.25, 0.15
 """Of the kills that nobody waits after: those timed from the start, and those of a node that stops gracefully."""
+LINGER_S = 1.0
+"""A stopped node goes on at most so long after the other has taken over."""
 SNAPSHOT_EVERY = 5
 TOP_UP_EVERY, TOP_UP = 7, 3
 
@@ -25,7 +28,11 @@ def run_kill(rounds: int, seed: int = 1, rate: float = RATE, command: Sequence[s
 
 def run_zombie(rounds: int, seed: int = 1, rate: float = RATE, command: Sequence[str] = SERVER) -> Result:
     """Stop a node until the other has taken over, let it go on, and see that it completes nothing."""
-    return _run("zombie", seed, rate, command, lambda rig: _stop_all(rig, rounds))
+
+    def act(rig: SharedRig) -> None:
+        _stop_all(rig, rounds)
+
+    return _run("zombie", seed, rate, command, act, PLAIN if command is SERVER else command)
 
 
 def kill_evidence(rounds: int, seed: int, command: Sequence[str]) -> list[Row]:
@@ -40,9 +47,17 @@ def zombie_evidence(rounds: int, seed: int, command: Sequence[str]) -> list[Row]
         return check(witness(rig, RATE, lambda rig: _stop_all(rig, rounds)))
 
 
-def _run(name: str, seed: int, rate: float, command: Sequence[str], act: Callable[[SharedRig], None]) -> Result:
+def _run(
+    name: str,
+    seed: int,
+    rate: float,
+    command: Sequence[str],
+    act: Callable[[SharedRig], None],
+    second: Sequence[str] | None = None,
+) -> Result:
     began = time.monotonic()
     with shared_rig(name, seed, command) as rig:
+        rig.servers[1].command = second or command
         rig.keep = True
         evidence = witness(rig, rate, act)
         rows = check(evidence)
@@ -137,7 +152,7 @@ def _stop_once(rig: SharedRig, victim: Server) -> float:
     victim.signal(signal.SIGSTOP)
     try:
         seconds = _wait_taken_over(rig, survivor, bound + missing)
-        time.sleep(rig.draw.uniform(0.0, 0.5))
+        time.sleep(rig.draw.uniform(0.0, LINGER_S))
     finally:
         victim.signal(signal.SIGCONT)
         rig.log.write("dead", node=victim.name)
