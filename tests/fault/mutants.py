@@ -226,7 +226,7 @@ SHARED: Mapping[str, tuple[Callable[[], None], str, Show]] = {
 """Name -> what it does, the promise that it breaks, and the scenario that shows it."""
 SHARED_ROUNDS: Mapping[Show, int] = {
     takeover.kill_evidence: 5,
-    takeover.zombie_evidence: 5,
+    takeover.zombie_evidence: 6,
     outage.restart_evidence: 12,
 }
 

@@ -20,6 +20,10 @@ LINGER_S = 1.0
 SNAPSHOT_EVERY = 5
 TOP_UP_EVERY, TOP_UP = 7, 3
 
+_HELD_BY_THE_DEAD = """
+SELECT count(*) FROM queue WHERE leased_until IS NOT NULL AND NOT EXISTS (SELECT FROM nodes WHERE epoch = holder)
+"""
+
 
 def run_kill(rounds: int, seed: int = 1, rate: float = RATE, command: Sequence[str] = SERVER) -> Result:
     """Kill a random node `rounds` times; after a third of the kills and more, wait until the other has its binds."""
@@ -138,11 +142,15 @@ def _kill_at_random(rig: SharedRig, victim: Server) -> None:
 def _stop_all(rig: SharedRig, rounds: int) -> None:
     progress = Progress(rounds, say)
     for turn in range(1, rounds + 1):
-        progress.note(turn, f"takeover after {_stop_once(rig, rig.draw.choice(rig.servers)):.1f} s")
+        seconds = _stop_once(rig, rig.draw.choice(rig.servers), is_long=turn % 2 == 0)
+        progress.note(turn, f"takeover after {seconds:.1f} s")
 
 
-def _stop_once(rig: SharedRig, victim: Server) -> float:
-    """Stop a node past its lease, then let it go on, and wait until it has begun a new life."""
+def _stop_once(rig: SharedRig, victim: Server, *, is_long: bool) -> float:
+    """Stop a node until the other has its binds, or until its claims were called off too; then let it go on.
+
+    Returns once it has begun a new life.
+    """
     _wait_until_working(rig, victim)
     time.sleep(rig.draw.uniform(0.0, 1.0))
     missing = rig.owned().get(victim.name, 0)
@@ -152,6 +160,8 @@ def _stop_once(rig: SharedRig, victim: Server) -> float:
     victim.signal(signal.SIGSTOP)
     try:
         seconds = _wait_taken_over(rig, survivor, bound + missing)
+        if is_long:
+            rig.wait_until(lambda: not rig.shared.fetch(_HELD_BY_THE_DEAD)[0][0], "the claims were called off")
         time.sleep(rig.draw.uniform(0.0, LINGER_S))
     finally:
         victim.signal(signal.SIGCONT)
