@@ -109,13 +109,14 @@ def _stop_once(rig: SharedRig, seconds: float) -> str:
 
 def error_seconds(client: Sequence[Line], faults: Sequence[float]) -> list[tuple[float, float, int]]:
     """Return for each fault the seconds from the first failed submission to the first good one that was made after
-    it, those to the last failed one, and how many failed.
+    it, those to the last failed one, and how many failed. Strangers are left out: they are turned away at any time.
 
     Args:
         client: The client's log.
         faults: When each began.
     """
-    outcomes = [line for line in client if line["e"] == "outcome"]
+    strangers = {line["n"] for line in client if line["e"] == "intent" and line["means"] == "stranger"}
+    outcomes = [line for line in client if line["e"] == "outcome" and line["n"] not in strangers]
     found = []
     for begin, end in zip(faults, [*faults[1:], float("inf")], strict=True):
         mine = [line for line in outcomes if begin <= line["at"] < end]
