@@ -264,6 +264,8 @@ class Lane:
                 self._stats.committed(done.effects)
                 for kind in done.rings:
                     self._ring(kind)
+        except Exception:
+            log.exception("what was committed could not be told on", lane=self.name)
         finally:
             for job in group:
                 job.answer()
