@@ -15,11 +15,11 @@ from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushR
 from aldis.store.base import Admission, AsNews, Due, EventRow, Judge, Lease, NewBatch, News, Parked, QueueState
 from aldis.store.group import CommitStats
 from aldis.store.postgres import partitions, verbs
-from aldis.store.postgres.connection import Connection, connect, connect_first, is_lost, quote, unavailable
+from aldis.store.postgres.connection import Connection, connect, connect_first, is_lost, unavailable
 from aldis.store.postgres.folded import FoldedRead
 from aldis.store.postgres.lane import SQL, Lane, Seat
-from aldis.store.postgres.migrate import migrate
-from aldis.store.rows import account_of
+from aldis.store.postgres.migrate import migrate, refuse_incomplete
+from aldis.store.rows import account_of, quote
 
 log = structlog.get_logger()
 
@@ -99,6 +99,7 @@ class PostgresStore:
         first = await connect_first(self._url, must_be_durable=must_be_durable)
         try:
             await migrate(first)
+            await refuse_incomplete(first)
             await partitions.make_ahead(first, self._now_ms())
         finally:
             await first.close()

@@ -1,6 +1,6 @@
 """Bring a PostgreSQL ledger up to date."""
 
-from aldis.store.migrate import pending
+from aldis.store.migrate import pending, refuse_unfinished
 from aldis.store.postgres.connection import Connection
 from aldis.store.postgres.partitions import LOCK
 
@@ -20,8 +20,7 @@ async def migrate(connection: Connection) -> int:
     await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
     try:
         await connection.execute(_TABLE)
-        done = {row[0]: row[1] for row in await connection.fetch("SELECT number, checksum FROM migrations")}
-        missing = pending("postgres", done)
+        missing = pending("postgres", await applied(connection))
         for one in missing:
             async with connection.transaction():
                 await connection.execute(one.sql, timeout=3_600)
@@ -32,3 +31,15 @@ async def migrate(connection: Connection) -> int:
     finally:
         await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
         await connection.execute("SET lock_timeout = '3s'; SET statement_timeout = '12s'")
+
+
+async def applied(connection: Connection) -> dict[int, str]:
+    """Return the migrations that a database had, number -> checksum; none: it is no ledger."""
+    if not await connection.fetchval("SELECT to_regclass('migrations') IS NOT NULL"):
+        return {}
+    return {row[0]: row[1] for row in await connection.fetch("SELECT number, checksum FROM migrations")}
+
+
+async def refuse_incomplete(connection: Connection) -> None:
+    """Refuse a ledger that another one is being copied into. Raises what `refuse_unfinished` raises."""
+    refuse_unfinished([row[0] for row in await connection.fetch("SELECT source FROM unfinished_copy LIMIT 1")])
