@@ -139,8 +139,8 @@ def restore(file: Path, force: bool, config: Path | None) -> None:
 def copy(source: str, target: str, restart: bool, chunk: int) -> None:
     """Copy a whole ledger into another engine, and compare the two row by row.
 
-    Nothing may run on either. Killed or cut off, the same command goes on where it stopped. Until the comparison is done
-    the target is marked as unfinished, and no server starts on it.
+    Nothing may run on either. Killed or cut off, the same command goes on where it stopped. Until the comparison is
+    done the target is marked as unfinished, and no server starts on it.
     """
     set_up_logging("error")
     old, new = parse_place(source), parse_place(target)

@@ -68,6 +68,8 @@ async def copy(
         new = await _open(target, now, is_source=False)
         try:
             return await _copy(old, new, source.shown, restart, Pieces(chunk, on_rows))
+        except ExceptionGroup as group:  # of reading and writing at once; the first says enough
+            raise group.exceptions[0] from group
         finally:
             await new.close()
     finally:
