@@ -11,6 +11,7 @@ import apsw
 import asyncpg
 import pytest
 from tests.ledgers import Traffic, picture
+from tests.postgres import Server, fresh_database
 from tests.stores import postgres_opener, sqlite_opener
 
 from aldis.model.errors import SettingsError
@@ -173,37 +174,49 @@ async def partly(source: LedgerPlace, target: LedgerPlace) -> None:
         await copy(source, target, NOON, on_rows=stop)
 
 
-@pytest.mark.parametrize(
-    ("tampering", "complaint"),
-    [
-        ("UPDATE accounts SET credits_milli = credits_milli + 1 WHERE username = 'ada'",
-         "account ada: credits .* at the source"),
-        ("DELETE FROM messages WHERE message_id = (SELECT min(message_id) FROM messages)",
-         "messages: .* rows at the source"),
-        ("UPDATE messages SET status = 11 WHERE message_id = (SELECT min(message_id) FROM messages WHERE status <> 11)",
-         "messages: as many rows .* not all of them are the same"),
-        ("UPDATE messages SET seq = CASE seq WHEN 1 THEN 2 WHEN 2 THEN 1 ELSE seq END", "messages: as many rows"),
-        ("UPDATE top_ups SET amount_milli = amount_milli + 1 WHERE account_id = 1", "account ada: top-ups"),
-        ("UPDATE batches SET charged_milli = charged_milli + 1 WHERE account_id = 3", "account Zoë \u2603: charges"),
-        ("UPDATE batches SET body = body || 'x' WHERE account_id = 3", "batches: as many rows"),
-        ("UPDATE events SET detail = detail || ' ' WHERE account_id = 3", "events: as many rows"),
-        ("UPDATE queue SET due_at = due_at + 1", "queue: as many rows"),
-        ("DELETE FROM parts WHERE part_no = 2", "parts: .* rows at the source"),
-        ("DELETE FROM inbox WHERE inbox_id = (SELECT min(inbox_id) FROM inbox)", "inbox: .* rows at the source"),
-        ("UPDATE pushes SET due_at = NULL", "pushes: as many rows"),
-    ],
-)  # fmt: skip
+TAMPERING = [
+    ("UPDATE accounts SET credits_milli = credits_milli + 1 WHERE username = 'ada'",
+     "account ada: credits .* at the source"),
+    ("DELETE FROM messages WHERE message_id = (SELECT min(message_id) FROM messages)",
+     "messages: .* rows at the source"),
+    ("UPDATE messages SET status = 11 WHERE message_id = (SELECT min(message_id) FROM messages WHERE status <> 11)",
+     "messages: as many rows .* not all of them are the same"),
+    ("UPDATE messages SET seq = CASE seq WHEN 1 THEN 2 WHEN 2 THEN 1 ELSE seq END", "messages: as many rows"),
+    ("UPDATE top_ups SET amount_milli = amount_milli + 1 WHERE account_id = 1", "account ada: top-ups"),
+    ("UPDATE batches SET charged_milli = charged_milli + 1 WHERE account_id = 3", "account Zoë \u2603: charges"),
+    ("UPDATE batches SET body = body || 'x' WHERE account_id = 3", "batches: as many rows"),
+    ("UPDATE events SET detail = detail || ' ' WHERE account_id = 3", "events: as many rows"),
+    ("UPDATE queue SET due_at = due_at + 1", "queue: as many rows"),
+    ("DELETE FROM parts WHERE part_no = 2", "parts: .* rows at the source"),
+    ("DELETE FROM inbox WHERE inbox_id = (SELECT min(inbox_id) FROM inbox)", "inbox: .* rows at the source"),
+    ("UPDATE pushes SET due_at = NULL", "pushes: as many rows"),
+]  # fmt: skip
+
+
 async def test_a_copy_that_differs_is_not_taken_for_the_ledger(
-    source: LedgerPlace, target: LedgerPlace, database: Any, tampering: str, complaint: str
+    source: LedgerPlace, target: LedgerPlace, postgres: Server
 ) -> None:
     await made(source.directory or Path(), 30, 250)
     await partly(source, target)
-    assert (await database.execute(tampering)).split()[1] != "0"
-    with pytest.raises(Incomplete, match=complaint):
+    for statement, complaint in TAMPERING:
+        with fresh_database(postgres, target.url.rpartition("/")[2]) as url:
+            connection = await asyncpg.connect(url)
+            assert (await connection.execute(statement)).split()[1] != "0"
+            await connection.close()
+            with pytest.raises(Incomplete, match=complaint):
+                await copy(source, LedgerPlace(None, url), NOON)
+            with pytest.raises(SettingsError, match="unfinished copy"):
+                await postgres_opener(url)(lambda pushes: None)
+            assert "it is an unfinished copy of" in " ".join((await check(LedgerPlace(None, url), quick=True)).findings)
+    assert (await copy(source, target, NOON)).copied == 0
+
+
+async def test_a_copy_begins_anew_if_it_is_told_to(source: LedgerPlace, target: LedgerPlace, database: Any) -> None:
+    await made(source.directory or Path(), 31, 100)
+    await partly(source, target)
+    await database.execute("UPDATE messages SET seq = seq + 1")
+    with pytest.raises(Incomplete, match="Copy again with --restart"):
         await copy(source, target, NOON)
-    with pytest.raises(SettingsError, match="unfinished copy"):
-        await postgres_opener(target.url)(lambda pushes: None)
-    assert "it is an unfinished copy of" in " ".join((await check(target, quick=True)).findings)
     done = await copy(source, target, NOON, restart=True)
     assert done.copied == done.rows
     await sound(target)
