@@ -64,7 +64,7 @@ async def _migrate(place: LedgerPlace) -> int:
 
 
 @ledger.command()
-@click.option("--quick", is_flag=True, help="Do not compare indexes with their tables (SQLite): several times as fast.")
+@click.option("--quick", is_flag=True, help="Do not compare indexes with their tables (SQLite).")
 @at_option
 @config_option
 def check(quick: bool, at: str | None, config: Path | None) -> None:
