@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,12 +15,15 @@ from tests.ledgers import Traffic, picture
 from tests.postgres import Server, fresh_database
 from tests.stores import postgres_opener, sqlite_opener
 
+from aldis.connectors.base import Accepted, NotSent, Unknown
 from aldis.model.errors import SettingsError
+from aldis.model.status import Status
 from aldis.service.ledger_check import check
 from aldis.service.ledger_copy import Incomplete, copy
 from aldis.service.ledger_place import LedgerPlace
 from aldis.store.postgres import PostgresStore, transfer
 from aldis.store.sqlite import SqliteStore
+from aldis.store.sqlite.backup import back_up, restore
 from aldis.store.testing import Bench
 from aldis.store.testing.bench import DAY_MS, NOON
 from aldis.store.transfer import TABLES
@@ -317,6 +321,47 @@ async def test_a_history_of_weeks_lies_in_the_partitions_of_its_weeks(
         weeks = await database.fetch(f"SELECT DISTINCT tableoid::regclass::text FROM {name}")
         assert len(weeks) >= 3
         assert f"{name}_rest" not in {row[0] for row in weeks}
+
+
+async def test_what_a_killed_server_left_in_the_log_is_copied_too(
+    source: LedgerPlace, target: LedgerPlace, tmp_path: Path
+) -> None:
+    assert source.directory
+    traffic = await opened(await small(source), source)
+    await traffic.run(60)
+    crashed = LedgerPlace(Path(shutil.copytree(source.directory, tmp_path / "crashed")), "")
+    assert (tmp_path / "crashed" / "ledger.sqlite-wal").stat().st_size
+    await copy(crashed, target, NOON)
+    there = await opened(traffic, target)
+    await compare(traffic, there)
+    back_up(tmp_path / "crashed", tmp_path / "backup", force=False)
+    restore(tmp_path / "backup", tmp_path / "restored", NOON, force=False)
+    restored = await opened(traffic, LedgerPlace(tmp_path / "restored", ""))
+    await compare(traffic, restored)
+    for one in (traffic, there, restored):
+        await one.bench.store.close()
+
+
+async def test_a_lease_that_has_outlived_its_reason_is_not_copied(
+    source: LedgerPlace, target: LedgerPlace, tmp_path: Path
+) -> None:
+    """A late answer to the first try can say that a message is upstream which is claimed again: it is to be let be."""
+    traffic = await opened(await small(source), source)
+    bench = traffic.bench
+    message_id = await bench.send(traffic.accounts[0], Unknown("no answer"))
+    await bench.outcome(message_id, (1, NotSent("it never left")))
+    await bench.claim()
+    await bench.outcome(message_id, (1, Accepted("after all")))
+    leased = (await bench.store.queue_state(bench.now)).leased
+    await bench.store.close()
+    await sound(source)
+    await copy(source, target, NOON)
+    there = await opened(traffic, target)
+    assert (await there.bench.store.queue_state(bench.now)).leased == leased - 1
+    assert await there.bench.status(traffic.accounts[0], message_id) is Status.DELIVERED_UPSTREAM
+    await there.bench.store.close()
+    await copy(target, LedgerPlace(tmp_path / "back", ""), NOON)
+    await sound(LedgerPlace(tmp_path / "back", ""))
 
 
 async def test_rows_that_belong_to_nobody_are_not_copied_blindly(source: LedgerPlace, target: LedgerPlace) -> None:

@@ -10,10 +10,11 @@ SELECT account_id, username, credits_milli, carried_charges, carried_refunds FRO
 SELECT count(due_at), count(leased_until) FROM queue;
 
 -- name: waits_in_vain
--- Messages that are to be sent although they are over, or upstream already, or do not exist.
+-- Messages that are to be sent although they are over, or upstream already, or do not exist; of one that is being sent for
+-- the second time, a late answer to the first may say that it is upstream.
 SELECT q.message_id, m.status FROM queue q
 LEFT JOIN messages m ON m.account_id = q.account_id AND m.message_id = q.message_id
-WHERE m.message_id IS NULL OR m.status NOT IN ({pending}) LIMIT 21;
+WHERE m.message_id IS NULL OR (q.due_at IS NOT NULL AND m.status NOT IN ({pending})) OR m.status IN ({final}) LIMIT 21;
 
 -- name: queued_otherwise
 -- Messages that are queued for another number or connector, or as another batch's, than their own.

@@ -9,9 +9,10 @@ SELECT account_id, username, credits_milli, 0, 0 FROM accounts ORDER BY account_
 SELECT (SELECT count(*) FROM messages WHERE due_at IS NOT NULL), (SELECT count(*) FROM messages WHERE leased_until IS NOT NULL);
 
 -- name: waits_in_vain
--- Messages that are to be sent although they are over, or upstream already.
-SELECT message_id, status FROM messages WHERE (due_at IS NOT NULL OR leased_until IS NOT NULL)
-AND status NOT IN ({pending}) LIMIT 21;
+-- Messages that are to be sent although they are over, or upstream already; of one that is being sent for the second
+-- time, a late answer to the first may say that.
+SELECT message_id, status FROM messages WHERE (due_at IS NOT NULL AND status NOT IN ({pending}))
+OR (leased_until IS NOT NULL AND status IN ({final})) LIMIT 21;
 
 -- name: forgotten
 -- Messages that were paid for and that nothing will move; a rehearsal costs nothing, and stays where it is.

@@ -27,9 +27,16 @@ t.seq, coalesce(q.attempts, t.attempts), t.fenced, t.sent, t.refunded_milli
 FROM messages t LEFT JOIN queue q ON q.account_id = t.account_id AND q.message_id = t.message_id WHERE {after};
 
 -- name: queue
--- Messages that are to be sent or are being sent.
+-- Messages that are to be sent or are being sent. A lease may outlive its reason, when a late answer to an earlier try
+-- says that the message was taken: that is left out.
 SELECT t.account_id, t.message_id, t.batch_id, t.msisdn, t.parts, t.connector, t.due_at, t.leased_until, t.attempts
-FROM queue t WHERE {after};
+FROM queue t LEFT JOIN messages m ON m.account_id = t.account_id AND m.message_id = t.message_id
+WHERE (m.message_id IS NULL OR m.status IN (0, 63)) AND {after};
+
+-- name: count_queue
+-- How many messages are to be sent or are being sent.
+SELECT count(*) FROM queue t LEFT JOIN messages m ON m.account_id = t.account_id AND m.message_id = t.message_id
+WHERE m.message_id IS NULL OR m.status IN (0, 63);
 
 -- name: parts
 -- Standings of parts.

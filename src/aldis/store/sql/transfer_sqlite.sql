@@ -31,7 +31,8 @@ t.seq, t.attempts, t.fenced, t.sent, t.refunded_milli
 FROM messages t WHERE {after};
 
 -- name: queue
--- Messages that are to be sent or are being sent.
+-- Messages that are to be sent or are being sent. A lease may outlive its reason, when a late answer to an earlier try
+-- says that the message was taken: that is left out.
 SELECT CASE WHEN b.batch_id IS NULL THEN NULL ELSE t.account_id END, t.message_id, t.batch_id, t.msisdn, b.parts,
 t.connector, t.due_at, t.leased_until, t.attempts
 FROM messages t LEFT JOIN batches b ON b.batch_id = t.batch_id
