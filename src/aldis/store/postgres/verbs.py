@@ -13,8 +13,9 @@ from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, Push, PushResult
 from aldis.store import rows
 from aldis.store.base import Admission, AsNews, Changes, Due, Judge, Live, NewBatch, News, Parked, Verdict
-from aldis.store.postgres.connection import columns, quote
+from aldis.store.postgres.connection import columns
 from aldis.store.postgres.lane import Tx
+from aldis.store.rows import quote
 
 _BATCH_SPAN_MS = 3_600_000
 """More than the time between a batch's id and its last message's."""
