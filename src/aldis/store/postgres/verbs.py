@@ -236,7 +236,7 @@ async def _load(tx: Tx, keys: list[tuple[int, int]]) -> dict[int, Live]:
 async def _save(tx: Tx, lives: list[Live], queued: set[int], changes: Changes) -> None:
     if lives:
         limits = bounds([live.message_id for live in lives])
-        await tx.run("save_messages", *columns([_message_row(live) for live in lives]), *limits)
+        await tx.run("save_messages", *columns([_message_row(live) for live in lives]))
         await _save_queue(tx, lives, queued, limits)
     if parts := [part for live in lives for part in rows.part_rows(live)]:
         await tx.run("save_parts", *columns(parts))
@@ -261,6 +261,7 @@ def _message_row(live: Live) -> rows.Row:
         live.fenced,
         live.attempts,
         live.completed_at,
+        live.price_milli,
     )
 
 

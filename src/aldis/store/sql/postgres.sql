@@ -1,5 +1,9 @@
 -- Queries of the PostgreSQL engine. Sets arrive as arrays, one a column, and are joined as rows of unnest(). Bounds on
 -- message_id beside them say which partitions to look into.
+--
+-- Plans are kept, and may have been made when a table was empty. So the shape of a look-up is written out: LATERAL with
+-- OFFSET 0 (or FOR UPDATE) is a nested loop by key from the given rows, whatever the planner believes of the table;
+-- rows that are locked are changed by their ctid, or by INSERT ... ON CONFLICT, which looks up by key too.
 
 -- name: lock_purses
 -- What accounts can pay with, locked in one order until the commit.
@@ -14,8 +18,10 @@ AS v(account_id, credits_milli, quota_day, quota_used) WHERE a.account_id = v.ac
 
 -- name: find_duplicates
 -- The batches that earlier submissions with the same numbers made.
-SELECT d.account_id, d.stop_dup_id, d.batch_id FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, stop_dup_id)
-JOIN deduplications d ON d.account_id = k.account_id AND d.stop_dup_id = k.stop_dup_id;
+SELECT k.account_id, k.stop_dup_id, d.batch_id FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, stop_dup_id)
+CROSS JOIN LATERAL (
+    SELECT batch_id FROM deduplications d WHERE d.account_id = k.account_id AND d.stop_dup_id = k.stop_dup_id OFFSET 0
+) d;
 
 -- name: insert_duplicates
 -- Remembers submissions' numbers with their batches.
@@ -45,23 +51,25 @@ SELECT account_id, message_id, batch_id, msisdn, parts, connector, due_at FROM v
 -- name: claim
 -- Leases due messages of a connector, oldest first, from a low-water mark on, to a node that is alive (or to nobody).
 WITH picked AS MATERIALIZED (
-    SELECT q.account_id, q.message_id, q.parts, q.due_at FROM queue q
+    SELECT q.ctid AS place, q.message_id, q.parts, q.due_at FROM queue q
     WHERE q.connector = $1 AND q.due_at BETWEEN $2 AND $3
-    AND ($6::bigint = 0 OR EXISTS (SELECT FROM nodes n WHERE n.epoch = $6))
+    AND ($6::bigint = 0 OR EXISTS (SELECT FROM nodes n WHERE n.epoch = $6 AND n.epoch <> 0))
     ORDER BY q.due_at, q.message_id LIMIT $4 FOR UPDATE OF q SKIP LOCKED
 ), fitting AS MATERIALIZED (
-    SELECT account_id, message_id, due_at FROM (
-        SELECT p.*, sum(parts) OVER w AS total, row_number() OVER w AS place
+    SELECT place, due_at FROM (
+        SELECT p.*, sum(parts) OVER w AS total, row_number() OVER w AS rank
         FROM picked p WINDOW w AS (ORDER BY due_at, message_id)
-    ) s WHERE total <= $4 OR place = 1
+    ) s WHERE total <= $4 OR rank = 1
 ), leased AS (
     UPDATE queue q SET due_at = NULL, leased_until = $5, holder = $6, attempts = q.attempts + 1 FROM fitting f
-    WHERE q.account_id = f.account_id AND q.message_id = f.message_id
+    WHERE q.ctid = f.place
     RETURNING f.due_at, q.account_id, q.message_id, q.batch_id, q.msisdn, q.attempts, q.parts
 )
 SELECT l.due_at, l.account_id, l.message_id, l.batch_id, l.msisdn, l.attempts, l.parts, b.dca, b.body, b.originator,
 b.msg_class, b.valid_until
-FROM leased l JOIN batches b ON b.account_id = l.account_id AND b.batch_id = l.batch_id;
+FROM leased l CROSS JOIN LATERAL (
+    SELECT * FROM batches b WHERE b.account_id = l.account_id AND b.batch_id = l.batch_id OFFSET 0
+) b;
 
 -- name: oldest_due
 -- Since when the oldest message of a connector waits: the sweep that lets the low-water mark go back.
@@ -69,41 +77,58 @@ SELECT due_at FROM queue WHERE connector = $1 AND due_at IS NOT NULL ORDER BY du
 
 -- name: load_parts
 -- Standings of the parts of messages that have several.
-SELECT p.message_id, p.part_no, p.status, p.assumed FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
-JOIN parts p ON p.account_id = k.account_id AND p.message_id = k.message_id AND p.message_id BETWEEN $3 AND $4;
+SELECT k.message_id, p.part_no, p.status, p.assumed FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
+CROSS JOIN LATERAL (
+    SELECT part_no, status, assumed FROM parts p
+    WHERE p.account_id = k.account_id AND p.message_id = k.message_id AND p.message_id BETWEEN $3 AND $4 OFFSET 0
+) p;
 
 -- name: lock_messages
--- Messages with what judging their news needs of batch and account, locked in one order; the queue's columns are read
--- after the lock is held.
+-- Messages with what judging their news needs of batch and account, locked in the order in which they are given; the
+-- queue's columns are read after the lock is held.
 SELECT m.message_id, m.batch_id, m.account_id, m.msisdn, m.status, m.assumed, m.seq, m.price_milli, m.refunded_milli,
 m.sent, m.attempts, m.fenced, NULL::bigint, NULL::bigint, m.completed_at, b.parts, b.valid_until, b.want_report,
 b.source_id, a.push_url, a.accept_empty_push
 FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
-JOIN messages m ON m.account_id = k.account_id AND m.message_id = k.message_id AND m.message_id BETWEEN $3 AND $4
-JOIN batches b ON b.account_id = k.account_id AND b.batch_id = m.batch_id AND b.batch_id BETWEEN $5 AND $4
-JOIN accounts a ON a.account_id = k.account_id
-ORDER BY m.message_id FOR NO KEY UPDATE OF m;
+CROSS JOIN LATERAL (
+    SELECT * FROM messages m
+    WHERE m.account_id = k.account_id AND m.message_id = k.message_id AND m.message_id BETWEEN $3 AND $4
+    FOR NO KEY UPDATE
+) m
+CROSS JOIN LATERAL (
+    SELECT parts, valid_until, want_report, source_id FROM batches b
+    WHERE b.account_id = k.account_id AND b.batch_id = m.batch_id AND b.batch_id BETWEEN $5 AND $4 OFFSET 0
+) b
+CROSS JOIN LATERAL (
+    SELECT push_url, accept_empty_push FROM accounts a WHERE a.account_id = k.account_id OFFSET 0
+) a;
 
 -- name: lock_queued
--- Where messages that are not upstream yet stand in the queue, locked against claims.
-SELECT q.message_id, q.due_at, q.leased_until, q.attempts
+-- Where messages that are not upstream yet stand in the queue, locked against claims in the order given.
+SELECT k.message_id, q.due_at, q.leased_until, q.attempts
 FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
-JOIN queue q ON q.account_id = k.account_id AND q.message_id = k.message_id
-ORDER BY q.message_id FOR UPDATE OF q;
+CROSS JOIN LATERAL (
+    SELECT due_at, leased_until, attempts FROM queue q
+    WHERE q.account_id = k.account_id AND q.message_id = k.message_id FOR UPDATE
+) q;
 
 -- name: save_messages
--- Writes messages back after judging.
-UPDATE messages m SET status = v.status, assumed = v.assumed, seq = v.seq, sent = v.sent,
-refunded_milli = v.refunded_milli, fenced = v.fenced, attempts = v.attempts, completed_at = v.completed_at
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-$8::bigint[], $9::bigint[], $10::bigint[])
-AS v(account_id, message_id, status, assumed, seq, sent, refunded_milli, fenced, attempts, completed_at)
-WHERE m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $11 AND $12;
+-- Writes messages back after judging. They are there, and locked: nothing is inserted.
+INSERT INTO messages (account_id, message_id, status, assumed, seq, sent, refunded_milli, fenced, attempts,
+completed_at, price_milli, batch_id, msisdn, connector)
+SELECT v.*, 0, 0, '' FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+$7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]) v
+ON CONFLICT (account_id, message_id) DO UPDATE SET status = EXCLUDED.status, assumed = EXCLUDED.assumed,
+seq = EXCLUDED.seq, sent = EXCLUDED.sent, refunded_milli = EXCLUDED.refunded_milli, fenced = EXCLUDED.fenced,
+attempts = EXCLUDED.attempts, completed_at = EXCLUDED.completed_at;
 
 -- name: leave_queue
--- Takes messages out of the queue: taken upstream, or over.
-DELETE FROM queue q USING unnest($1::bigint[], $2::bigint[]) AS v(account_id, message_id)
-WHERE q.account_id = v.account_id AND q.message_id = v.message_id;
+-- Takes messages out of the queue: taken upstream, or over. They are locked.
+DELETE FROM queue WHERE ctid = ANY(ARRAY(
+    SELECT q.ctid FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id) CROSS JOIN LATERAL (
+        SELECT q.ctid FROM queue q WHERE q.account_id = k.account_id AND q.message_id = k.message_id OFFSET 0
+    ) q
+));
 
 -- name: keep_queued
 -- Lets messages wait in the queue, or be held as they were; one that had left it comes back.
@@ -111,7 +136,10 @@ INSERT INTO queue (account_id, message_id, batch_id, msisdn, parts, connector, d
 SELECT v.account_id, v.message_id, m.batch_id, m.msisdn, v.parts, m.connector, v.due_at, v.leased_until, v.attempts
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
 AS v(account_id, message_id, parts, due_at, leased_until, attempts)
-JOIN messages m ON m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $7 AND $8
+CROSS JOIN LATERAL (
+    SELECT batch_id, msisdn, connector FROM messages m
+    WHERE m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $7 AND $8 OFFSET 0
+) m
 ON CONFLICT (account_id, message_id) DO UPDATE SET due_at = EXCLUDED.due_at, leased_until = EXCLUDED.leased_until;
 
 -- name: save_parts
@@ -159,9 +187,17 @@ UPDATE accounts a SET credits_milli = a.credits_milli + v.amount FROM (
 -- Parts that an upstream knows by the given ids, submitted on the given days, and where each stands.
 SELECT u.upstream_id, u.account_id, u.message_id, u.part_no, m.msisdn, coalesce(p.status, m.status)
 FROM unnest($2::text[]) AS k(upstream_id)
-JOIN upstream_ids u ON u.connector = $1 AND u.upstream_id = k.upstream_id AND u.day = ANY($3::bigint[])
-JOIN messages m ON m.account_id = u.account_id AND m.message_id = u.message_id
-LEFT JOIN parts p ON p.account_id = u.account_id AND p.message_id = u.message_id AND p.part_no = u.part_no;
+CROSS JOIN LATERAL (
+    SELECT * FROM upstream_ids u
+    WHERE u.connector = $1 AND u.upstream_id = k.upstream_id AND u.day = ANY($3::bigint[]) OFFSET 0
+) u
+CROSS JOIN LATERAL (
+    SELECT msisdn, status FROM messages m WHERE m.account_id = u.account_id AND m.message_id = u.message_id OFFSET 0
+) m
+LEFT JOIN LATERAL (
+    SELECT status FROM parts p
+    WHERE p.account_id = u.account_id AND p.message_id = u.message_id AND p.part_no = u.part_no OFFSET 0
+) p ON TRUE;
 
 -- name: insert_inbox
 -- Keeps what no message has taken.
@@ -197,15 +233,23 @@ DELETE FROM inbox WHERE inbox_id = ANY($1::bigint[]);
 
 -- name: delete_pushes
 -- Forgets pushes that were delivered, unless newer ones have taken their places, or another node owns them now.
-DELETE FROM pushes p USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS v(push_id, account_id, message_id)
-WHERE p.account_id = v.account_id AND p.message_id = v.message_id AND p.push_id = v.push_id AND p.owner = $4;
+DELETE FROM pushes WHERE ctid = ANY(ARRAY(
+    SELECT p.ctid FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS k(push_id, account_id, message_id)
+    CROSS JOIN LATERAL (
+        SELECT p.ctid FROM pushes p WHERE p.account_id = k.account_id AND p.message_id = k.message_id
+        AND p.push_id = k.push_id AND p.owner = $4 OFFSET 0
+    ) p
+));
 
 -- name: reschedule_pushes
 -- Sets when failed pushes are tried again; null: never.
-UPDATE pushes p SET attempts = v.attempts, due_at = v.due_at, last_error = v.detail
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[])
-AS v(push_id, account_id, message_id, attempts, due_at, detail)
-WHERE p.account_id = v.account_id AND p.message_id = v.message_id AND p.push_id = v.push_id AND p.owner = $7;
+UPDATE pushes p SET attempts = v.attempts, due_at = v.due_at, last_error = v.detail FROM (
+    SELECT k.*, old.ctid AS place FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+    $6::text[]) AS k(push_id, account_id, message_id, attempts, due_at, detail) CROSS JOIN LATERAL (
+        SELECT old.ctid FROM pushes old WHERE old.account_id = k.account_id AND old.message_id = k.message_id
+        AND old.push_id = k.push_id AND old.owner = $7 OFFSET 0
+    ) old
+) v WHERE p.ctid = v.place;
 
 -- name: push_events
 -- Appends the ends of pushes to their messages' history.
@@ -213,15 +257,17 @@ INSERT INTO events (account_id, message_id, event_id, at, kind, status, part_no,
 SELECT v.account_id, v.message_id, v.event_id, v.at, v.kind, m.status, 0, '', '', v.detail
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[])
 AS v(account_id, message_id, event_id, at, kind, detail)
-JOIN messages m ON m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $7 AND $8
+CROSS JOIN LATERAL (
+    SELECT status FROM messages m
+    WHERE m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $7 AND $8 OFFSET 0
+) m
 ON CONFLICT DO NOTHING;
 
 -- name: adopt_pushes
 -- Takes due pushes that are nobody's.
-UPDATE pushes p SET owner = $1 FROM (
-    SELECT account_id, message_id FROM pushes WHERE owner = 0 AND due_at <= $2 ORDER BY due_at LIMIT $3
-    FOR UPDATE SKIP LOCKED
-) v WHERE p.account_id = v.account_id AND p.message_id = v.message_id;
+UPDATE pushes SET owner = $1 WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM pushes WHERE owner = 0 AND due_at <= $2 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
+));
 
 -- name: due_pushes
 -- A node's pushes that may be tried, oldest first.
@@ -273,7 +319,10 @@ SELECT name FROM names WHERE name IS NOT NULL;
 -- Batches of accounts, each with its messages as arrays.
 SELECT b.account_id, b.batch_id, b.created_at, b.originator, b.source_id, b.dca, b.body, r.*
 FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, batch_id)
-JOIN batches b ON b.account_id = k.account_id AND b.batch_id = k.batch_id AND b.batch_id BETWEEN $3 AND $4
+CROSS JOIN LATERAL (
+    SELECT * FROM batches b
+    WHERE b.account_id = k.account_id AND b.batch_id = k.batch_id AND b.batch_id BETWEEN $3 AND $4 OFFSET 0
+) b
 CROSS JOIN LATERAL (
     SELECT array_agg(m.message_id ORDER BY m.message_id) AS message_ids,
     array_agg(m.msisdn ORDER BY m.message_id) AS msisdns,
