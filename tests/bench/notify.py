@@ -12,8 +12,8 @@ from tests.bench.table import Figure
 
 TARGET = 5.0
 _ROUNDS = 6
-_APPEAR = """INSERT INTO nodes (node_number, epoch, roles, host, started_at, expires_at)
-SELECT 1000, 1, 'dispatch', 'elsewhere', 0, (extract(epoch FROM clock_timestamp()) * 1000)::bigint + 3600000"""
+_APPEAR = """INSERT INTO nodes (node_number, epoch, roles, host, process, started_at, expires_at)
+SELECT 1000, 1, 'dispatch', 'elsewhere', '', 0, (extract(epoch FROM clock_timestamp()) * 1000)::bigint + 3600000"""
 _GO = "DELETE FROM nodes WHERE node_number = 1000"
 
 
