@@ -130,8 +130,11 @@ def _write_sent(context: Context, rows: list[Sent]) -> list[None]:
 
 
 async def _write_sent_shared(tx: Tx, rows: list[Sent]) -> list[None]:
-    await tx.run("insert_events", *columns([event_row(event) for event, _ in rows]))
-    await tx.run("insert_upstream_ids", *columns([upstream_row(one) for _, one in rows]))
+    events = columns([event_row(event) for event, _ in rows])
+    await tx.write(
+        "save", *columns([], 11), *columns([], 2), *events, *columns([upstream_row(one) for _, one in rows]),
+        *columns([], 12), 0,
+    )  # fmt: skip
     return [None] * len(rows)
 
 

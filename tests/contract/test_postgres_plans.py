@@ -11,18 +11,16 @@ from aldis.store.testing import Bench
 
 BY_KEY = (
     "claim",
-    "delete_pushes",
+    "end_pushes",
     "find_batches",
     "find_duplicates",
     "keep_queued",
-    "leave_queue",
     "load_parts",
     "lock_messages",
     "lock_queued",
     "match_receipts",
-    "push_events",
     "reschedule_pushes",
-    "save_messages",
+    "save",
 )
 
 

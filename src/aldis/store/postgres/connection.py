@@ -139,6 +139,8 @@ def quote(text: str) -> str:
     return text.replace("\0", "\u2400") if "\0" in text else text
 
 
-def columns(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
-    """Return rows, of which there is at least one, as one array a column."""
+def columns(rows: list[tuple[Any, ...]], width: int = 0) -> list[list[Any]]:
+    """Return rows as one array a column; without any row, as many empty arrays as are asked for."""
+    if not rows:
+        return [[]] * width
     return [list(column) for column in zip(*rows, strict=True)]

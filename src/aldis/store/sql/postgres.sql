@@ -1,5 +1,6 @@
 -- Queries of the PostgreSQL engine. Sets arrive as arrays, one a column, and are joined as rows of unnest(). Bounds on
 -- message_id beside them say which partitions to look into.
+-- Statements with `numbered` do what `number_commit` does by the way.
 --
 -- Plans are kept, and may have been made when a table was empty. So the shape of a look-up is written out: LATERAL with
 -- OFFSET 0 (or FOR UPDATE) is a nested loop by key from the given rows, whatever the planner believes of the table;
@@ -9,12 +10,6 @@
 -- What accounts can pay with, locked in one order until the commit.
 SELECT account_id, credits_milli, daily_quota, quota_day, quota_used FROM accounts
 WHERE account_id = ANY($1::bigint[]) ORDER BY account_id FOR NO KEY UPDATE;
-
--- name: charge_accounts
--- Writes credits and quota after a group; the CHECK on credits is the floor.
-UPDATE accounts a SET credits_milli = v.credits_milli, quota_day = v.quota_day, quota_used = v.quota_used
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-AS v(account_id, credits_milli, quota_day, quota_used) WHERE a.account_id = v.account_id;
 
 -- name: find_duplicates
 -- The batches that earlier submissions with the same numbers made.
@@ -28,25 +23,33 @@ CROSS JOIN LATERAL (
 INSERT INTO deduplications (account_id, stop_dup_id, batch_id)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]);
 
--- name: insert_batches
--- Writes batches.
-INSERT INTO batches (account_id, batch_id, created_at, last_message_id, parts, dca, body, originator, msg_class,
-want_report, source_id, valid_until, charged_milli)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[],
-$8::text[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], $13::bigint[]);
-
--- name: insert_messages
--- Writes messages as they are admitted, and queues those that are to be sent.
+-- name: admit
+-- Writes batches and messages as they are admitted, queues those that are to be sent, and writes credits and quota; the
+-- CHECK on credits is the floor.
 WITH v AS MATERIALIZED (
-    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-    $7::text[], $8::bigint[], $9::bigint[], $10::bigint[])
+    SELECT * FROM unnest($14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[],
+    $20::text[], $21::bigint[], $22::bigint[], $23::bigint[])
     AS v(message_id, batch_id, account_id, msisdn, status, price_milli, connector, due_at, completed_at, parts)
+), batched AS (
+    INSERT INTO batches (account_id, batch_id, created_at, last_message_id, parts, dca, body, originator, msg_class,
+    want_report, source_id, valid_until, charged_milli)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+    $7::bytea[], $8::text[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], $13::bigint[])
 ), written AS (
     INSERT INTO messages (account_id, message_id, batch_id, msisdn, status, price_milli, connector, completed_at)
     SELECT account_id, message_id, batch_id, msisdn, status, price_milli, connector, completed_at FROM v
+), queued AS (
+    INSERT INTO queue (account_id, message_id, batch_id, msisdn, parts, connector, due_at)
+    SELECT account_id, message_id, batch_id, msisdn, parts, connector, due_at FROM v WHERE due_at IS NOT NULL
+), numbered AS (
+    INSERT INTO commits AS c (line, number, at)
+    SELECT $28::bigint, $29::bigint, (extract(epoch FROM now()) * 1000)::bigint
+    ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number
 )
-INSERT INTO queue (account_id, message_id, batch_id, msisdn, parts, connector, due_at)
-SELECT account_id, message_id, batch_id, msisdn, parts, connector, due_at FROM v WHERE due_at IS NOT NULL;
+UPDATE accounts a SET credits_milli = c.credits_milli, quota_day = c.quota_day, quota_used = c.quota_used
+FROM unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[])
+AS c(account_id, credits_milli, quota_day, quota_used) WHERE a.account_id = c.account_id
+RETURNING (SELECT number FROM numbered);
 
 -- name: claim
 -- Leases due messages of a connector, oldest first, from a low-water mark on, to a node that is alive (or to nobody).
@@ -64,9 +67,13 @@ WITH picked AS MATERIALIZED (
     UPDATE queue q SET due_at = NULL, leased_until = $5, holder = $6, attempts = q.attempts + 1 FROM fitting f
     WHERE q.ctid = f.place
     RETURNING f.due_at, q.account_id, q.message_id, q.batch_id, q.msisdn, q.attempts, q.parts
+), numbered AS (
+    INSERT INTO commits AS c (line, number, at)
+    SELECT $7::bigint, $8::bigint, (extract(epoch FROM now()) * 1000)::bigint WHERE EXISTS (SELECT FROM fitting)
+    ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number
 )
-SELECT l.due_at, l.account_id, l.message_id, l.batch_id, l.msisdn, l.attempts, l.parts, b.dca, b.body, b.originator,
-b.msg_class, b.valid_until
+SELECT (SELECT number FROM numbered), l.due_at, l.account_id, l.message_id, l.batch_id, l.msisdn, l.attempts, l.parts,
+b.dca, b.body, b.originator, b.msg_class, b.valid_until
 FROM leased l CROSS JOIN LATERAL (
     SELECT * FROM batches b WHERE b.account_id = l.account_id AND b.batch_id = l.batch_id OFFSET 0
 ) b;
@@ -112,23 +119,52 @@ CROSS JOIN LATERAL (
     WHERE q.account_id = k.account_id AND q.message_id = k.message_id FOR UPDATE
 ) q;
 
--- name: save_messages
--- Writes messages back after judging. They are there, and locked: nothing is inserted.
-INSERT INTO messages (account_id, message_id, status, assumed, seq, sent, refunded_milli, fenced, attempts,
-completed_at, price_milli, batch_id, msisdn, connector)
-SELECT v.*, 0, 0, '' FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-$7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]) v
-ON CONFLICT (account_id, message_id) DO UPDATE SET status = EXCLUDED.status, assumed = EXCLUDED.assumed,
-seq = EXCLUDED.seq, sent = EXCLUDED.sent, refunded_milli = EXCLUDED.refunded_milli, fenced = EXCLUDED.fenced,
-attempts = EXCLUDED.attempts, completed_at = EXCLUDED.completed_at;
-
--- name: leave_queue
--- Takes messages out of the queue: taken upstream, or over. They are locked.
-DELETE FROM queue WHERE ctid = ANY(ARRAY(
-    SELECT q.ctid FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id) CROSS JOIN LATERAL (
-        SELECT q.ctid FROM queue q WHERE q.account_id = k.account_id AND q.message_id = k.message_id OFFSET 0
-    ) q
-));
+-- name: save
+-- Writes messages back after judging, with all that most news changes. The messages are there, and locked: nothing is
+-- inserted. Those that were taken upstream, or are over, leave the queue; history is appended; what upstreams call
+-- parts is learnt; reports are owed as `put_pushes` says.
+WITH saved AS (
+    INSERT INTO messages (account_id, message_id, status, assumed, seq, sent, refunded_milli, fenced, attempts,
+    completed_at, price_milli, batch_id, msisdn, connector)
+    SELECT v.*, 0, 0, '' FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+    $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]) v
+    ON CONFLICT (account_id, message_id) DO UPDATE SET status = EXCLUDED.status, assumed = EXCLUDED.assumed,
+    seq = EXCLUDED.seq, sent = EXCLUDED.sent, refunded_milli = EXCLUDED.refunded_milli, fenced = EXCLUDED.fenced,
+    attempts = EXCLUDED.attempts, completed_at = EXCLUDED.completed_at
+), gone AS (
+    DELETE FROM queue WHERE ctid = ANY(ARRAY(
+        SELECT q.ctid FROM unnest($12::bigint[], $13::bigint[]) AS k(account_id, message_id) CROSS JOIN LATERAL (
+            SELECT q.ctid FROM queue q WHERE q.account_id = k.account_id AND q.message_id = k.message_id OFFSET 0
+        ) q
+    ))
+), told AS (
+    INSERT INTO events (account_id, message_id, event_id, at, kind, status, part_no, connector, upstream_id, detail)
+    SELECT * FROM unnest($14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::bigint[],
+    $20::bigint[], $21::text[], $22::text[], $23::text[])
+), named AS (
+    INSERT INTO upstream_ids (account_id, day, connector, upstream_id, message_id, part_no, attempt)
+    SELECT * FROM unnest($24::bigint[], $25::bigint[], $26::text[], $27::text[], $28::bigint[],
+    $29::bigint[], $30::bigint[])
+    ON CONFLICT DO NOTHING
+), owed AS (
+    INSERT INTO pushes AS p (push_id, message_id, batch_id, account_id, url, msisdn, status, completed_at, source_id,
+    accept_empty, attempts, due_at, owner)
+    SELECT v.*, $43::bigint FROM unnest($31::bigint[], $32::bigint[], $33::bigint[], $34::bigint[], $35::text[],
+    $36::bigint[], $37::bigint[], $38::bigint[], $39::text[], $40::bigint[], $41::bigint[], $42::bigint[])
+    AS v(push_id, message_id, batch_id, account_id, url, msisdn, status, completed_at, source_id, accept_empty,
+    attempts, due_at)
+    ON CONFLICT (account_id, message_id) DO UPDATE SET push_id = EXCLUDED.push_id, batch_id = EXCLUDED.batch_id,
+    url = EXCLUDED.url, status = EXCLUDED.status, completed_at = EXCLUDED.completed_at, attempts = EXCLUDED.attempts,
+    due_at = EXCLUDED.due_at, last_error = '',
+    owner = CASE WHEN p.due_at IS NOT NULL AND EXISTS (SELECT FROM nodes n WHERE n.epoch = p.owner AND n.epoch <> 0)
+        THEN p.owner ELSE EXCLUDED.owner END
+    RETURNING message_id, owner
+), numbered AS (
+    INSERT INTO commits AS c (line, number, at)
+    SELECT $44::bigint, $45::bigint, (extract(epoch FROM now()) * 1000)::bigint
+    ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number
+)
+SELECT (SELECT number FROM numbered), (SELECT array_agg(message_id) FROM owed), (SELECT array_agg(owner) FROM owed);
 
 -- name: keep_queued
 -- Lets messages wait in the queue, or be held as they were; one that had left it comes back.
@@ -147,18 +183,6 @@ ON CONFLICT (account_id, message_id) DO UPDATE SET due_at = EXCLUDED.due_at, lea
 INSERT INTO parts (account_id, message_id, part_no, status, assumed)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
 ON CONFLICT (account_id, message_id, part_no) DO UPDATE SET status = EXCLUDED.status, assumed = EXCLUDED.assumed;
-
--- name: insert_events
--- Appends to the history.
-INSERT INTO events (account_id, message_id, event_id, at, kind, status, part_no, connector, upstream_id, detail)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[],
-$8::text[], $9::text[], $10::text[]);
-
--- name: insert_upstream_ids
--- Learns what upstreams call parts; the same again changes nothing.
-INSERT INTO upstream_ids (account_id, day, connector, upstream_id, message_id, part_no, attempt)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
-ON CONFLICT DO NOTHING;
 
 -- name: put_pushes
 -- Owes reports; a newer one takes the place of an older one of the same message. While the older one is held by a node
@@ -231,15 +255,33 @@ SELECT count(*) FROM inbox WHERE is_receipt = 1;
 -- Takes receipts out of the inbox once they have a home; their words are in the history then.
 DELETE FROM inbox WHERE inbox_id = ANY($1::bigint[]);
 
--- name: delete_pushes
--- Forgets pushes that were delivered, unless newer ones have taken their places, or another node owns them now.
-DELETE FROM pushes WHERE ctid = ANY(ARRAY(
-    SELECT p.ctid FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS k(push_id, account_id, message_id)
+-- name: end_pushes
+-- Forgets pushes that were delivered, unless newer ones have taken their places, or another node owns them now; appends
+-- the ends of pushes to their messages' history.
+WITH gone AS (
+    DELETE FROM pushes WHERE ctid = ANY(ARRAY(
+        SELECT p.ctid FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS k(push_id, account_id, message_id)
+        CROSS JOIN LATERAL (
+            SELECT p.ctid FROM pushes p WHERE p.account_id = k.account_id AND p.message_id = k.message_id
+            AND p.push_id = k.push_id AND p.owner = $4 OFFSET 0
+        ) p
+    ))
+), told AS (
+    INSERT INTO events (account_id, message_id, event_id, at, kind, status, part_no, connector, upstream_id, detail)
+    SELECT v.account_id, v.message_id, v.event_id, v.at, v.kind, m.status, 0, '', '', v.detail
+    FROM unnest($5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::text[])
+    AS v(account_id, message_id, event_id, at, kind, detail)
     CROSS JOIN LATERAL (
-        SELECT p.ctid FROM pushes p WHERE p.account_id = k.account_id AND p.message_id = k.message_id
-        AND p.push_id = k.push_id AND p.owner = $4 OFFSET 0
-    ) p
-));
+        SELECT status FROM messages m
+        WHERE m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $11 AND $12 OFFSET 0
+    ) m
+    ON CONFLICT DO NOTHING
+), numbered AS (
+    INSERT INTO commits AS c (line, number, at)
+    SELECT $13::bigint, $14::bigint, (extract(epoch FROM now()) * 1000)::bigint
+    ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number
+)
+SELECT number FROM numbered;
 
 -- name: reschedule_pushes
 -- Sets when failed pushes are tried again; null: never.
@@ -250,18 +292,6 @@ UPDATE pushes p SET attempts = v.attempts, due_at = v.due_at, last_error = v.det
         AND old.push_id = k.push_id AND old.owner = $7 OFFSET 0
     ) old
 ) v WHERE p.ctid = v.place;
-
--- name: push_events
--- Appends the ends of pushes to their messages' history.
-INSERT INTO events (account_id, message_id, event_id, at, kind, status, part_no, connector, upstream_id, detail)
-SELECT v.account_id, v.message_id, v.event_id, v.at, v.kind, m.status, 0, '', '', v.detail
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[])
-AS v(account_id, message_id, event_id, at, kind, detail)
-CROSS JOIN LATERAL (
-    SELECT status FROM messages m
-    WHERE m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $7 AND $8 OFFSET 0
-) m
-ON CONFLICT DO NOTHING;
 
 -- name: adopt_pushes
 -- Takes due pushes that are nobody's.
