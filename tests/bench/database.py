@@ -77,14 +77,14 @@ class Database:
         if self.counts_statements:
             self._cluster.fetch("SELECT pg_stat_statements_reset()")
 
-    def statements(self, items: int) -> list[str]:
-        """Return where its time went since they were forgotten, a line a statement; times are for each of the items."""
+    def statements(self) -> list[str]:
+        """Return where its time went since they were forgotten, a line a statement."""
         if not self.counts_statements:
             return ["PostgreSQL: pg_stat_statements is not there"]
-        lines = ["PostgreSQL by statement: exec us/item, plan us/item, calls, us a call, rows a call, WAL bytes/item"]
+        lines = ["PostgreSQL by statement: ms in all, of that planning, calls, us a call, rows a call, WAL kB"]
         for calls, spent, planned, mean, rows, wal, query in self._cluster.fetch(_STATEMENTS, TOP):
-            each = f"{1000 * spent / items:7.1f} {1000 * planned / items:6.1f}"
-            lines.append(f"  {each} {calls:8,} {mean:8.0f} {rows / calls:7.1f} {wal / items:6.0f}  {query[:90]}")
+            each = f"{calls:8,} {mean:8.0f} {rows / calls:7.1f} {wal / 1000:8.0f}"
+            lines.append(f"  {spent + planned:8.0f} {planned:6.0f} {each}  {query[:90]}")
         return lines
 
 

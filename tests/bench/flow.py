@@ -115,7 +115,7 @@ def run(bench: Bench) -> None:
         if flow.profiler:
             flow.profiler.stop()
         if flow.profiler and bench.database:
-            bench.profile += ["Whole flow", *bench.database.statements(count)]
+            bench.profile += ["Whole flow", *bench.database.statements()]
         flow.check(count)
         _report(bench, section, flow, count / spent, cpu)
     if flow.profiler:

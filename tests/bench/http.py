@@ -1,10 +1,13 @@
 """Durable submissions and polls over HTTP."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import apsw
+from tests.bench import profiling
 from tests.bench.bench import CONCURRENCIES, Bench, closed_port, constant_rate, measure
 from tests.bench.children import Child, worker
 from tests.bench.database import commits
@@ -74,19 +77,36 @@ def _submissions(bench: Bench, section: Section, load: Child, server: Server, se
     floors = commit_floors(bench)
     for recipients in (1, 100):
         for connections in CONCURRENCIES:
+            line = recipients, connections
             job: dict[str, Any] = {"kind": "submit", "recipients": recipients, "connections": connections}
             ids = ids_path(bench, recipients, connections)
-            result = measure(load, server, {**job, "seconds": seconds, "ids": str(ids)})
+            with _profiled(bench, server, what=f"Submissions, c={connections}") if line == (1, 100) else nullcontext():
+                result = measure(load, server, {**job, "seconds": seconds, "ids": str(ids)})
             check_sample(load, server, ids, recipients, status=0)
             constant = constant_rate(load, ACCEPTED, {**job, "seconds": bench.floor_seconds})
             bench.parts[f"submit {recipients} c={connections}"] = result["rate"]
-            line = _submission_figure(result, recipients, connections, [("constant answer", constant), *floors])
-            bench.add(section, line)
+            figure = _submission_figure(result, recipients, connections, [("constant answer", constant), *floors])
+            bench.add(section, figure)
             if recipients > 1:
                 each = Figure(f"c={connections}, the same in recipients", result["rate"] * recipients)
                 each.target = RECIPIENTS_TARGET if connections == 100 and bench.database is None else None
                 each.floors = [("constant answer", constant * recipients)]
                 bench.add(section, each)
+
+
+@contextmanager
+def _profiled(bench: Bench, server: Server, what: str) -> Iterator[None]:
+    """See where the time goes meanwhile, in the database and by py-spy, if that was asked for."""
+    database = bench.database if bench.is_profiled else None
+    profiler = profiling.choose(bench.folder) if bench.is_profiled else None
+    if not isinstance(profiler, profiling.PySpy) or database is None:
+        yield
+        return
+    database.forget_statements()
+    profiler.start(server.process.pid)
+    yield
+    profiler.stop()
+    bench.profile += [what, *database.statements(), *profiler.read()]
 
 
 def _submission_figure(result: Any, recipients: int, connections: int, floors: list[tuple[str, float]]) -> Figure:

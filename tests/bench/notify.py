@@ -2,6 +2,7 @@
 
 import re
 from statistics import median
+from typing import Any
 from urllib.request import urlopen
 
 from tests.bench.bench import Bench, closed_port, measure
@@ -32,7 +33,7 @@ def run(bench: Bench) -> None:
     section = bench.begin("Wake-ups of other nodes, submissions over 100 connections")
     installation = bench.installation("notify", closed_port())
     job = {"kind": "submit", "recipients": 1, "connections": 100, "seconds": bench.seconds}
-    rates: dict[bool, list[float]] = {False: [], True: []}
+    results: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
     rung = 0.0
     with worker("http_load") as load, Server(installation) as server, Connection(installation.url) as admin:
         measure(load, server, job)
@@ -40,15 +41,16 @@ def run(bench: Bench) -> None:
             for is_on in (False, True) if n % 2 else (True, False):
                 _turn(admin, server, is_on=is_on)
                 before = sample(server, "aldis_notifications_total")
-                rates[is_on].append(measure(load, server, job)["rate"])
+                results[is_on].append(measure(load, server, job))
                 sent = sample(server, "aldis_notifications_total") - before
                 if bool(sent) != is_on:
                     raise Failed(f"{sent:.0f} wake-ups were sent, and another node was there: {is_on}")
                 rung += sent
-    off, on = median(rates[False]), median(rates[True])
-    bench.add(section, Figure("nobody to wake, median", off))
-    bench.add(section, Figure("with wake-ups, median", on, floors=[("nobody to wake", off)]))
-    costs = [100 * (1 - one / other) for one, other in zip(rates[True], rates[False], strict=True)]
+    off, on = (_median(what, results[is_on]) for is_on, what in ((False, "nobody to wake"), (True, "with wake-ups")))
+    on.floors = [("nobody to wake", off.value)]
+    bench.add(section, off)
+    bench.add(section, on)
+    costs = [100 * (1 - one["rate"] / other["rate"]) for one, other in zip(results[True], results[False], strict=True)]
     cost = Figure("cost, the median of pairs", median(costs), unit="%", target=TARGET, less_is_better=True)
     bench.add(section, cost)
     section.notes.append(
@@ -56,6 +58,14 @@ def run(bench: Bench) -> None:
         f"{rung:.0f} notifications in all. The other node is a row in the table of nodes, which takes no work, so "
         "that nothing is measured but the notifications."
     )
+
+
+def _median(what: str, results: list[dict[str, Any]]) -> Figure:
+    def middle(key: str) -> float:
+        return float(median(one[key] for one in results))
+
+    times = middle("p50_ms"), middle("p99_ms")
+    return Figure(f"{what}, medians", middle("rate"), *times, middle("server_us"), middle("database_us"))
 
 
 def _turn(admin: Connection, server: Server, *, is_on: bool) -> None:
