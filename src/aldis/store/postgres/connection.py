@@ -167,6 +167,8 @@ def unavailable(error: BaseException) -> LedgerUnavailable:
     return refusal
 
 
-def columns(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
-    """Return rows, of which there is at least one, as one array a column."""
+def columns(rows: list[tuple[Any, ...]], width: int = 0) -> list[list[Any]]:
+    """Return rows as one array a column; without any row, as many empty arrays as are asked for."""
+    if not rows:
+        return [[]] * width
     return [list(column) for column in zip(*rows, strict=True)]
