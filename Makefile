@@ -48,8 +48,8 @@ types: $(DEV)
 floors: $(DEV)
 	@$(BIN)/lint-imports
 
-bench: $(DEV) ## Print the benchmark table, each figure beside its floor
-	@$(BIN)/python -m tests.bench $(ARGS)
+bench: $(DEV) ## Print the benchmark table, each figure beside its floor (LEDGER=postgres)
+	@$(BIN)/python -m tests.bench $(if $(LEDGER),--ledger $(LEDGER)) $(ARGS)
 
 fault: $(DEV) ## Break the server at random moments under load, check every promise (ROUNDS=50, LEDGER=postgres: nodes)
 	@$(BIN)/python -m tests.fault $(if $(LEDGER),--ledger $(LEDGER)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)

@@ -8,23 +8,29 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
-from tests.bench import flow, http, rows, smpp
+from tests.bench import claims, flow, http, nodes, notify, rows, smpp, snapshot
 from tests.bench.bench import Bench, folder_for
 from tests.bench.children import Failed
+from tests.bench.database import Database
 from tests.bench.table import machine, show
+from tests.postgres import PostgresFailed
 
 from aldis.store.sqlite.files import filesystem_of
 
-TABLE_WIDTH = 128
-NAMES = ("submit", "poll", "smpp", "flow", "rows")
+TABLE_WIDTH = 150
+ON_POSTGRES = {"claims": claims.run, "snapshot": snapshot.run, "notify": notify.run, "nodes": nodes.run}
+SECTIONS = {"smpp": smpp.run, "flow": flow.run, **ON_POSTGRES, "rows": rows.run}
+NAMES = ("submit", "poll", *SECTIONS)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--ledger", choices=("sqlite", "postgres"), default="sqlite", help="what it is measured on")
     parser.add_argument("--quick", action="store_true", help="short measurements and small ledgers")
     parser.add_argument("--only", action="append", choices=NAMES, metavar="NAME", help=f"some of {', '.join(NAMES)}")
     parser.add_argument("--seconds", type=float, help="length of a measurement; default 3, or 1 with --quick")
@@ -39,8 +45,7 @@ def _sections(bench: Bench, wanted: list[str]) -> list[Callable[[], None]]:
     sections: list[Callable[[], None]] = []
     if "submit" in wanted or "poll" in wanted:
         sections.append(lambda: http.run(bench, submissions="submit" in wanted, polls="poll" in wanted))
-    named = {"smpp": smpp.run, "flow": flow.run, "rows": rows.run}
-    return sections + [lambda run=run: run(bench) for name, run in named.items() if name in wanted]  # type: ignore[misc]
+    return sections + [lambda run=run: run(bench) for name, run in SECTIONS.items() if name in wanted]  # type: ignore[misc]
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -56,6 +61,7 @@ def _run(options: argparse.Namespace, console: Console, folder: Path) -> int:
         is_profiled=options.profile,
         folder=folder,
         console=Console(stderr=True),
+        is_quick=quick,
     )
     disk = filesystem_of(folder, Path("/proc/self/mountinfo").read_text())
     bench.about.append(f"{machine()}, data on {disk}. All processes shared the machine.")
@@ -63,9 +69,8 @@ def _run(options: argparse.Namespace, console: Console, folder: Path) -> int:
         bench.about.append("The data is in memory: nothing here was durable. Choose a disk with --dir.")
     status = 0
     try:
-        for section in _sections(bench, options.only or list(NAMES)):
-            section()
-    except (Failed, subprocess.CalledProcessError) as error:
+        _measure(bench, options)
+    except (Failed, PostgresFailed, subprocess.CalledProcessError) as error:
         bench.console.print(f"[red]failed:[/red] {error}", highlight=False)
         status = 1
     except KeyboardInterrupt:
@@ -78,6 +83,19 @@ def _run(options: argparse.Namespace, console: Console, folder: Path) -> int:
     return status
 
 
+def _measure(bench: Bench, options: argparse.Namespace) -> None:
+    """Run the sections that were asked for, of those that the ledger has."""
+    is_shared = options.ledger == "postgres"
+    wanted = options.only or [name for name in NAMES if is_shared or name not in ON_POSTGRES]
+    with ExitStack() as stack:
+        if is_shared:
+            database = Database(bench.folder, is_profiled=options.profile)
+            bench.database = stack.enter_context(database)
+            bench.about.append(f"{database.about}. CPU is of the server, and of all of PostgreSQL's processes.")
+        for section in _sections(bench, wanted):
+            section()
+
+
 def main() -> int:
     options = _parse()
     console = Console()
@@ -87,6 +105,9 @@ def main() -> int:
     if sys.platform != "linux":
         console.print("The bench reads /proc and needs Linux.")
         return 1
+    if options.ledger == "sqlite" and (wrong := set(options.only or ()) & set(ON_POSTGRES)):
+        console.print(f"{min(wrong)} wants --ledger postgres.")
+        return 2
     with folder_for(options.dir, keep=options.keep) as folder:
         status = _run(options, console, folder)
         if options.keep:

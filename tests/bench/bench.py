@@ -3,7 +3,7 @@
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.console import Console
 from tests.bench.children import Child, worker
-from tests.bench.server import Server
+from tests.bench.database import Database
+from tests.bench.server import Installation, Server
 from tests.bench.table import Figure, Section
 
 CONCURRENCIES = (1, 10, 100)
@@ -23,11 +24,14 @@ class Bench:
 
     seconds: float
     """Length of a measurement."""
+    is_quick: bool
     flow_messages: int
     rows: tuple[int, int]
     is_profiled: bool
     folder: Path
     console: Console
+    database: Database | None = None
+    """PostgreSQL; without it ledgers are SQLite's."""
     sections: list[Section] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
     """Figures that later sections use as floors."""
@@ -37,6 +41,14 @@ class Bench:
     @property
     def floor_seconds(self) -> float:
         return min(self.seconds, 2.0)
+
+    def installation(self, name: str, smpp_port: int, push_url: str = "", *, binds: int = 1) -> Installation:
+        """Make a ledger with its configuration."""
+        return Installation(self.folder / name, smpp_port, push_url, database=self.database, binds=binds)
+
+    def target(self, sqlite: float, postgres: float) -> float:
+        """Return the target of the ledger that is measured."""
+        return sqlite if self.database is None else postgres
 
     def say(self, text: str) -> None:
         """Show progress."""
@@ -72,11 +84,27 @@ def closed_port() -> int:
 
 
 def measure(load: Child, server: Server, job: dict[str, Any]) -> dict[str, Any]:
-    """Run a job against a server; adds the server's processor time for each request."""
-    before = server.process.cpu_s()
-    result = load.ask({"port": server.port, "warmup_s": 0.3, **job}, job.get("seconds", 60.0) + 60.0)
-    result["server_us"] = 1e6 * (server.process.cpu_s() - before) / result["total"]
-    return result
+    """Run a job against a server; adds the processor time of server and database for each request."""
+    return measure_all([load], [server], job)
+
+
+def measure_all(loads: Sequence[Child], servers: Sequence[Server], job: dict[str, Any]) -> dict[str, Any]:
+    """Run a job against several servers of one ledger at once, each with a load of its own, and add up."""
+    database = servers[0].installation.database
+    before = sum(server.process.cpu_s() for server in servers)
+    database_before = database.cpu_s() if database else 0.0
+    for load, server in zip(loads, servers, strict=True):
+        load.tell({"port": server.port, "warmup_s": 0.3, **job})
+    results = [load.hear(job.get("seconds", 60.0) + 60.0) for load in loads]
+    total = sum(one["total"] for one in results)
+    return {
+        "total": total,
+        "rate": sum(one["rate"] for one in results),
+        "p50_ms": sum(one["p50_ms"] for one in results) / len(results),
+        "p99_ms": max(one["p99_ms"] for one in results),
+        "server_us": 1e6 * (sum(server.process.cpu_s() for server in servers) - before) / total,
+        "database_us": 1e6 * (database.cpu_s() - database_before) / total if database else None,
+    }
 
 
 def constant_rate(load: Child, body: str, job: dict[str, Any]) -> float:

@@ -72,9 +72,17 @@ class Child:
 
     def ask(self, job: dict[str, Any], timeout_s: float = 60.0) -> dict[str, Any]:
         """Hand over a job as a line of JSON, and wait for the line with its result."""
+        self.tell(job)
+        return self.hear(timeout_s)
+
+    def tell(self, job: dict[str, Any]) -> None:
+        """Hand over a job."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
+
+    def hear(self, timeout_s: float) -> dict[str, Any]:
+        """Wait for the result of a job."""
         result: dict[str, Any] = json.loads(self.read_line(timeout_s))
         if "failed" in result:
             raise Failed(f"{self.name}: {result['failed']}")

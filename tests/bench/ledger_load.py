@@ -2,7 +2,8 @@
 
 `python -m tests.bench.ledger_load` takes jobs as lines of JSON. `fill` writes `messages` messages in batches of 100,
 each sent upstream: accepted, under an id that is random text, with the event that says so. `receipts` hands in
-receipts for them, group by group. Both name the data directory in `folder`.
+receipts for them, group by group. Both name the ledger in `url`: PostgreSQL's, or `sqlite` and the data directory in
+`folder`.
 """
 
 import asyncio
@@ -10,7 +11,8 @@ import json
 import sys
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,9 +26,14 @@ from aldis.ledger import Ledger
 from aldis.model.ids import IdMaker
 from aldis.model.status import Status
 from aldis.store.base import EventRow, NewBatch, UpstreamId
+from aldis.store.postgres import PostgresStore
+from aldis.store.postgres.connection import columns
+from aldis.store.postgres.lane import Lane, Tx
 from aldis.store.rows import event_row, upstream_row
 from aldis.store.sqlite import SqliteStore
 from aldis.store.sqlite.context import Context
+
+Ledgers = SqliteStore | PostgresStore
 
 RECIPIENTS = 100
 CONNECTOR = "upstream"
@@ -113,20 +120,54 @@ def _index(msisdn: int) -> int:
     return thousands * 9_000 + rest - 1_000
 
 
-def _write_sent(context: Context, rows: list[tuple[EventRow, UpstreamId]]) -> list[None]:
+Sent = tuple[EventRow, UpstreamId]
+
+
+def _write_sent(context: Context, rows: list[Sent]) -> list[None]:
     context.write("insert_events", [event_row(event)[1:] for event, _ in rows])
     context.write("insert_upstream_ids", [upstream_row(one)[1:] for _, one in rows])
     return [None] * len(rows)
 
 
-async def _fill(job: dict[str, Any], store: SqliteStore) -> dict[str, Any]:
-    account = store.recall_account(USERNAME)
+async def _write_sent_shared(tx: Tx, rows: list[Sent]) -> list[None]:
+    events = columns([event_row(event) for event, _ in rows])
+    await tx.write(
+        "save", *columns([], 11), *columns([], 2), *events, *columns([upstream_row(one) for _, one in rows]),
+        *columns([], 12), 0,
+    )  # fmt: skip
+    return [None] * len(rows)
+
+
+@asynccontextmanager
+async def _opened(job: dict[str, Any]) -> AsyncIterator[tuple[Ledgers, Callable[[list[Sent]], Awaitable[Any]]]]:
+    """Open a store, with a way to write what is sent."""
+    if job["url"] == "sqlite":
+        sqlite = SqliteStore(Path(job["folder"]), lambda pushes: None)
+        try:
+            yield sqlite, lambda rows: sqlite.writer.call(_write_sent, rows, len(rows))
+        finally:
+            await sqlite.close()
+        return
+    store = await PostgresStore.open(job["url"], lambda pushes: None, _now_ms)
+    lane = Lane("fill", job["url"], store.seat, store.stats, lambda kind: None)
+    await lane.open()
+    try:
+        yield store, lambda rows: lane.call(_write_sent_shared, rows, len(rows))
+    finally:
+        await lane.close()
+        await store.close()
+
+
+async def _fill(
+    job: dict[str, Any], store: Ledgers, write_sent: Callable[[list[Sent]], Awaitable[Any]]
+) -> dict[str, Any]:
+    account = await store.find_account(USERNAME)
     if account is None:
         return {"failed": f"no account is named {USERNAME}"}
     filler, started_at = Filler(account.account_id, job["messages"]), time.monotonic()
     for batches in filler.groups():
         rows = [row for batch in batches for row in filler.sent(batch)]
-        await asyncio.gather(store.admit(batches), store.writer.call(_write_sent, rows, len(rows)))
+        await asyncio.gather(store.admit(batches), write_sent(rows))
     Path(job["ids"]).write_bytes(filler.pairs.tobytes())
     return {"rate": job["messages"] / (time.monotonic() - started_at)}
 
@@ -164,7 +205,7 @@ class Receipts:
         )
 
 
-async def _match(job: dict[str, Any], store: SqliteStore) -> dict[str, Any]:
+async def _match(job: dict[str, Any], store: Ledgers) -> dict[str, Any]:
     ledger = Ledger(store, IdMaker(after=await store.largest_id()), _now_ms)
     receipts = Receipts(job["messages"], recent=job["recent"])
     before, spent, cpu = _count_delivered(store), 0.0, 0.0
@@ -181,16 +222,13 @@ async def _match(job: dict[str, Any], store: SqliteStore) -> dict[str, Any]:
     return {"rate": handed / spent, "cpu_us": 1e6 * cpu / handed}
 
 
-def _count_delivered(store: SqliteStore) -> int:
+def _count_delivered(store: Ledgers) -> int:
     return store.stats.statuses.get(int(Status.DELIVERED), 0)
 
 
 async def _run(job: dict[str, Any]) -> dict[str, Any]:
-    store = SqliteStore(Path(job["folder"]), lambda pushes: None)
-    try:
-        return await (_fill if job["work"] == "fill" else _match)(job, store)
-    finally:
-        await store.close()
+    async with _opened(job) as (store, write_sent):
+        return await (_fill(job, store, write_sent) if job["work"] == "fill" else _match(job, store))
 
 
 def main() -> None:

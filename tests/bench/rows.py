@@ -19,6 +19,7 @@ def run(bench: Bench) -> None:
     for messages in bench.rows:
         for name, result in _measure(bench, messages).items():
             figure = Figure(f"{name}: {messages:,}", result["rate"], cpu_us=result["cpu_us"])
+            figure.database_us = result.get("database_us")
             figure.p50_ms, figure.p99_ms = result.get("p50_ms"), result.get("p99_ms")
             if name in small:
                 figure.floors = [(f"with {bench.rows[0]:,}", small[name].value)]
@@ -33,9 +34,9 @@ def run(bench: Bench) -> None:
 
 
 def _measure(bench: Bench, messages: int) -> dict[str, Any]:
-    installation = Installation(bench.folder / f"rows-{messages}", closed_port())
+    installation = bench.installation(f"rows-{messages}", closed_port())
     ids = installation.folder / "ids"
-    about = {"folder": str(installation.data), "messages": messages, "seconds": bench.seconds}
+    about = {"url": installation.url, "folder": str(installation.data), "messages": messages, "seconds": bench.seconds}
     with worker("ledger_load") as ledger:
         filled = ledger.ask({"work": "fill", "ids": str(ids), **about}, 120.0)
         bench.say(f"  filled {messages:,} messages, {filled['rate']:,.0f} /s")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.bench.children import Child, Failed, wait_until
+from tests.bench.database import Database
 from tests.bench.traffic import PASSWORD, USERNAME
 
 ALDIS = Path(sys.executable).with_name("aldis")
@@ -18,6 +19,9 @@ data_dir = "data"
 
 [http]
 listen = "127.0.0.1:0"
+
+[ledger]
+url = "{ledger_url}"
 
 [push]
 allow_private_networks = ["127.0.0.0/8"]
@@ -29,6 +33,7 @@ host = "127.0.0.1"
 port = {smpp_port}
 system_id = "bench"
 window = 100
+binds = {binds}
 
 [[route]]
 connector = "upstream"
@@ -39,12 +44,18 @@ price = "1"
 class Installation:
     """A configuration, its data, and an account with plenty of credits."""
 
-    def __init__(self, folder: Path, smpp_port: int, push_url: str = "") -> None:
+    def __init__(
+        self, folder: Path, smpp_port: int, push_url: str = "", *, database: Database | None = None, binds: int = 1
+    ) -> None:
+        """Take where files go, the network, who gets pushes, and PostgreSQL; without it the ledger is SQLite's."""
         folder.mkdir(parents=True)
         self.folder = folder
         self.config = folder / "aldis.toml"
         self.data = folder / "data"
-        self.config.write_text(_CONFIG.format(smpp_port=smpp_port), encoding="utf-8")
+        self.database = database
+        self.url = database.new_url() if database else "sqlite"
+        text = _CONFIG.format(smpp_port=smpp_port, ledger_url=self.url, binds=binds)
+        self.config.write_text(text, encoding="utf-8")
         command = [ALDIS, "accounts", "add", USERNAME, "--password-stdin", "--credits", CREDITS]
         subprocess.run(
             [*command, "--push-url", push_url, "--config", self.config],
@@ -56,19 +67,22 @@ class Installation:
 
 
 class Server:
-    """A running server, as a context manager."""
+    """A running server, as a context manager; on PostgreSQL an installation can have several, by name."""
 
-    def __init__(self, installation: Installation, command: Sequence[str | Path] = (ALDIS,)) -> None:
-        self._installation = installation
+    def __init__(
+        self, installation: Installation, command: Sequence[str | Path] = (ALDIS,), name: str = "server"
+    ) -> None:
+        self.installation = installation
         self._command = command
+        self._name = name
         self._stack = ExitStack()
         self.port = 0
 
     def __enter__(self) -> Self:
-        log = self._installation.folder / "server.log"
+        log = self.installation.folder / f"{self._name}.log"
         with ExitStack() as stack:
             file = stack.enter_context(log.open("wb"))
-            arguments = [*self._command, "serve", "--config", self._installation.config]
+            arguments = [*self._command, "serve", "--config", self.installation.config]
             self.process = stack.enter_context(Child(arguments, stderr=file))
             wait_until("the server", lambda: self._find_port(log) or not self.process.is_running, 20.0)
             if not self.port:

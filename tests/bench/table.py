@@ -21,6 +21,8 @@ class Figure:
     p99_ms: float | None = None
     cpu_us: float | None = None
     """Processor time of the process under test for each, microseconds."""
+    database_us: float | None = None
+    """And that of PostgreSQL, where there is one."""
     floors: Sequence[tuple[str, float]] = ()
     """What nothing built in this way can pass: name and figure."""
     target: float | None = None
@@ -71,7 +73,7 @@ def _row(figure: Figure) -> list[str]:
     times = "" if figure.p50_ms is None else f"{figure.p50_ms:.2f} / {figure.p99_ms:.2f}"
     floors = "\n".join(f"{name} {_number(value)}" for name, value in figure.floors)
     ratios = "\n".join(f"{figure.value / value:.2f}" for _, value in figure.floors)
-    cpu = "" if figure.cpu_us is None else f"{figure.cpu_us:.1f}"
+    cpu = " + ".join(f"{us:.1f}" for us in (figure.cpu_us, figure.database_us) if us is not None)
     return [figure.what, f"{_number(figure.value)} {figure.unit}".rstrip(), times, cpu, floors, ratios, _target(figure)]
 
 

@@ -1,5 +1,6 @@
 """Several nodes on one database, each with a bench of its own."""
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -80,7 +81,7 @@ class Site:
         connection = await asyncpg.connect(self.url)
         try:
             async with connection.transaction():
-                yield Tx(connection, seat or Seat())
+                yield Tx(connection, seat or Seat(), (secrets.randbits(62), 1))
         finally:
             await connection.close()
 

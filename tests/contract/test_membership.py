@@ -230,6 +230,24 @@ async def test_two_nodes_never_own_the_same_bind(world: World) -> None:
     assert sorted(number for link in links for number in link.held) == [0, 1, 2, 3, 4]
 
 
+async def test_of_two_that_take_a_bind_at_once_one_gets_it(world: World) -> None:
+    """Who waits for the other's transaction must look again, and at what that one has written."""
+    first, second = await world.node(), await world.node(up(), roles=frozenset({"dispatch"}))
+    beat = await second._table.beat(second.epoch, may_bury=False)
+    assert beat is not None and set(beat.owners.values()) == {0}
+    connection = await asyncpg.connect(world.url)
+    taking = connection.transaction()
+    await taking.start()
+    await connection.execute("UPDATE binds SET epoch = $1, fence = fence + 1", first.epoch)
+    other = asyncio.ensure_future(second._table.take(second.epoch, list(beat.owners)))
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    while not await connection.fetchval(waits):
+        await asyncio.sleep(0.01)
+    await taking.commit()
+    await connection.close()
+    assert await other == []
+
+
 async def test_a_bind_that_is_not_configured_here_is_left_to_others(world: World) -> None:
     big, small = up(4), up(2)
     await world.node(big)

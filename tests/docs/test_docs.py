@@ -352,7 +352,7 @@ def test_the_example_receiver_turns_strangers_away(example_receiver: str) -> Non
 
 
 def test_the_statement_for_a_restored_ledger_marks_what_may_have_left() -> None:
-    [statement] = re.findall(r"```sql\n(.*?)```", page("howto/operate.md"), re.DOTALL)
+    [statement] = re.findall(r"```sql\n(.*?)```", page("howto/back-up-and-move.md"), re.DOTALL)
     ledger = apsw.Connection(":memory:")
     migrate(ledger)
     insert = "INSERT INTO messages (message_id, batch_id, account_id, msisdn, status, price_milli, connector, due_at)"

@@ -1,6 +1,6 @@
 """Break things around a running server, and check what was promised.
 
-python -m tests.fault [--ledger postgres] [--rounds N] [--seed N] [--only NAME ...] [--mutate NAME]
+python -m tests.fault [--ledger postgres] [--rounds N] [--rate N] [--seed N] [--only NAME ...] [--mutate NAME]
 """
 
 import argparse
@@ -22,11 +22,11 @@ EMBEDDED: Mapping[str, Scenario] = {
     "mutants": lambda options: mutants.run(options.seed),
 }
 SHARED: Mapping[str, Scenario] = {
-    "node-kill": lambda options: takeover.run_kill(options.rounds, options.seed, command=_command(options.mutate)),
-    "pg-restart": lambda options: outage.run_restart(options.rounds, options.seed, command=_command(options.mutate)),
-    "zombie": lambda options: takeover.run_zombie(options.rounds, options.seed, command=_command(options.mutate)),
-    "listen-cut": lambda options: listen.run(options.rounds, options.seed),
-    "backend-stop": lambda options: outage.run_stop(options.rounds, options.seed, command=_command(options.mutate)),
+    "node-kill": lambda options: takeover.run_kill(*_shared(options, takeover.RATE)),
+    "pg-restart": lambda options: outage.run_restart(*_shared(options, outage.RATE)),
+    "zombie": lambda options: takeover.run_zombie(*_shared(options, takeover.RATE)),
+    "listen-cut": lambda options: listen.run(options.rounds, options.seed, options.rate or listen.RATE),
+    "backend-stop": lambda options: outage.run_stop(*_shared(options, outage.RATE)),
     "mutants": lambda options: mutants.run_shared(options.seed),
 }
 SCENARIOS = {"sqlite": EMBEDDED, "postgres": SHARED}
@@ -50,6 +50,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fault", description=__doc__)
     parser.add_argument("--ledger", choices=tuple(SCENARIOS), default="sqlite", help="one server, or two nodes")
     parser.add_argument("--rounds", type=int, default=50, help="kills in the scenario of that name; postgres: in each")
+    parser.add_argument("--rate", type=float, help="postgres: calls a second, in place of the scenario's own")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append", help="of the ledger's scenarios")
     parser.add_argument("--mutate", choices=tuple(mutants.ALL), help="break a server that is wrong on purpose")
@@ -61,6 +62,11 @@ def _parse() -> argparse.Namespace:
 
 def _command(mutant: str | None) -> tuple[str, ...]:
     return mutants.command_of(mutant) if mutant else SERVER
+
+
+def _shared(options: argparse.Namespace, rate: float) -> tuple[int, int, float, tuple[str, ...]]:
+    """Return rounds, seed, rate and what to run in place of aldis."""
+    return options.rounds, options.seed, options.rate or rate, _command(options.mutate)
 
 
 def _run(name: str, scenario: Scenario, options: argparse.Namespace) -> Result:

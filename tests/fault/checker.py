@@ -332,21 +332,16 @@ def _seen(evidence: Evidence) -> dict[tuple[int, int], list[tuple[str, int]]]:
 
 
 def _events(evidence: Evidence) -> Iterable[list[tuple[str, int]]]:
-    """Return each message's history, in the order in which it must have been judged.
+    """Return each message's history in the order in which it was judged.
 
-    A receipt that waited in the inbox for its submit's answer counts after it, and a late word after the claim was
-    called off, though both may have been heard before.
+    Where only the ids tell, a receipt that waited in the inbox for its submit's answer counts after it.
     """
     for message_id, events in _group(evidence.dump.events, lambda event: event.message_id).items():
-        lapsed_id = max((event.event_id for event in events if event.kind == "lapsed"), default=0)
-        known = {
-            upstream_id: max(e.event_id, lapsed_id if e.kind == "late word" else 0)
-            for e in events
-            if e.kind in ("submit", "late word")
-            for upstream_id in e.upstream_ids
-        }
+        answers = {upstream_id: e.event_id for e in events if e.kind == "submit" for upstream_id in e.upstream_ids}
         moves = [e for e in events if not e.kind.startswith("push")]
-        moves.sort(key=lambda e: (max(e.event_id, known.get(e.upstream_id, 0)), e.kind == "receipt", e.event_id))
+        moves.sort(
+            key=lambda e: (e.place, max(e.event_id, answers.get(e.upstream_id, 0)), e.kind == "receipt", e.event_id)
+        )
         yield [(f"history of {message_id}", event.status) for event in moves]
 
 
@@ -458,16 +453,17 @@ def _dead_stay_dead(evidence: Evidence) -> _Finding:
     """What was called off is over: its worker, if it still lives, moves it no more, and sends nothing of it."""
     single = {batch.batch_id for batch in evidence.dump.batches if batch.parts == 1}
     events = _group(evidence.dump.events, lambda event: event.message_id)
-    last_sent = {line["destination"]: line["at"] for line in _submits(evidence)}
+    last_sent = {line["destination"]: line.get("at", 0) for line in _submits(evidence)}
     broken = []
     for message in evidence.dump.messages:
         history = events.get(message.message_id, [])
         lapses = [event for event in history if event.kind == "lapsed"]
         if not lapses:
             continue
-        broken += _moved_by_the_dead(message, history, lapses[-1], is_single=message.batch_id in single)
+        broken += _moved_by_the_dead(message, history, lapses[0], is_single=message.batch_id in single)
         if last_sent.get(message.msisdn, 0) > lapses[0].at + _SEEN_LATE_MS:
             broken.append(f"message {message.message_id} was sent after its claim was called off")
+    broken += [f"message {message_id} was claimed by {who}, dead" for who, message_id in evidence.dump.dead_claims]
     for one in evidence.dump.settled:
         if evidence.dump.lives.get(one.owner) != one.by:
             broken.append(f"push {one.push_id} of {one.owner} was settled by {one.by}, whose it was not")
@@ -477,13 +473,14 @@ def _dead_stay_dead(evidence: Evidence) -> _Finding:
 def _moved_by_the_dead(message: Message, history: list[Event], lapse: Event, *, is_single: bool) -> list[str]:
     """Find the submits and ends that moved a message in spite of its claim having been called off.
 
-    An id tells when a thing was heard; a zombie may have heard it before. So what comes before counts too: an attempt
-    that was told of ended its claim, which could not be called off then, unless the message was to be sent again.
+    Where only the ids tell the order, they tell when a thing was heard; a zombie may have heard it before. So what
+    comes before counts too: an attempt that was told of ended its claim, which could not be called off then, unless
+    the message was to be sent again.
     """
     broken = []
     reached = {event.status for event in history if event.kind in ("lapsed", "receipt")}
     for event in history:
-        after = event.event_id > lapse.event_id
+        after = (event.place, event.event_id) > (lapse.place, lapse.event_id)
         if event.kind in ("submit", "ended") and (after or (is_single and event.status not in _TO_SEND_AGAIN)):
             broken.append(f"message {message.message_id}: {event.kind} -> {event.status} of a claim called off")
         elif event.kind == "late word" and event.status not in reached:

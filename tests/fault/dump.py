@@ -42,6 +42,8 @@ class Event(NamedTuple):
     detail: str
     at: int = 0
     """Epoch ms."""
+    place: int = 0
+    """Rises in the order in which a message's events were judged; 0 where only the ids tell."""
 
     @property
     def upstream_ids(self) -> list[str]:
@@ -77,6 +79,8 @@ class Dump:
     """Upstream ids of parked receipts."""
     pushes: list[Push] = field(default_factory=list)
     settled: list[Settled] = field(default_factory=list)
+    dead_claims: list[tuple[str, int]] = field(default_factory=list)
+    """Server, message: claimed under a life that was over."""
     lives: dict[int, str] = field(default_factory=dict)
     """Epoch -> the server that lived under it, where there are several."""
     integrity: str = "ok"

@@ -8,7 +8,7 @@ from tests.fault.load import BLOCKED
 from tests.fault.shared import DATABASE, Progress, SharedRig, folder_of, shared_rig, witness
 from tests.fault.tables import Result, Table, quantile, say
 
-RATE = 30.0
+RATE = 6.0
 """Low, for with much to do the node that sends is awake anyway."""
 EACH_S = 2.0
 AGAIN_S = 0.1

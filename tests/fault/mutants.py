@@ -6,13 +6,14 @@ python -m tests.fault.mutants NAME serve --config aldis.toml
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tests.fault import kill
+from tests.fault import kill, outage, takeover
+from tests.fault.plain import use_plain_loop
 from tests.fault.server import PYTHON
-from tests.fault.tables import Result, Table
+from tests.fault.tables import Result, Table, say
 
 from aldis import ledger, lifecycle
 from aldis.cli import main as aldis
@@ -123,7 +124,113 @@ MUTANTS: dict[str, tuple[Callable[[], None], str]] = {
 """Name -> what it does, and the promise that it breaks."""
 
 
-ALL = MUTANTS
+# ----------------------------------------------------------------------------------- wrong on PostgreSQL only
+
+
+def lane_tells_early() -> None:
+    """Who waits for a commit is told before it."""
+    from aldis.store.postgres.lane import Lane
+
+    attempt = Lane._try
+
+    async def hasty(self: Any, connection: Any, group: Any, body: Any) -> Any:
+        async def told(tx: Any, jobs: Any) -> None:
+            await body(tx, jobs)
+            for job in jobs:
+                job.answer()
+            await asyncio.sleep(_GAP_S)
+
+        return await attempt(self, connection, group, told)
+
+    Lane._try = hasty  # type: ignore[method-assign]
+
+
+def fence_ignored() -> None:
+    """A worker whose claim was called off is believed."""
+    use_plain_loop()
+    judge = ledger.Ledger.judge
+
+    def gullible(self: ledger.Ledger, live: Any, news: Any, changes: Any) -> None:
+        fenced, live.fenced = live.fenced, -1
+        judge(self, live, news, changes)
+        live.fenced = max(live.fenced, fenced)
+
+    ledger.Ledger.judge = gullible  # type: ignore[method-assign]
+
+
+def dead_node_claims() -> None:
+    """A node goes on claiming and sending though others have found it dead."""
+    from aldis.service.membership import Membership
+
+    use_plain_loop()
+    _rewrite("claim", "AND ($6::bigint = 0 OR EXISTS (SELECT FROM nodes n WHERE n.epoch = $6))", "")
+    Membership.may_work = lambda self: True  # type: ignore[method-assign]
+
+
+def pushes_of_others() -> None:
+    """A push is settled by whoever says so, though it is another node's now."""
+    use_plain_loop()
+    _rewrite("delete_pushes", "p.owner = $4", "$4::bigint IS NOT NULL")
+    _rewrite("reschedule_pushes", "p.owner = $7", "$7::bigint IS NOT NULL")
+
+
+def refund_of_one() -> None:
+    """Of several refunds in a group only one is paid."""
+    _rewrite("refund", "sum(amount)", "max(amount)")
+
+
+def doubt_is_yes() -> None:
+    """A commit whose answer was lost counts as made."""
+    _decide(lambda line, last: last)
+
+
+def doubt_is_no() -> None:
+    """A commit whose answer was lost counts as not made."""
+    _decide(lambda line, last: -1)
+
+
+def _decide(verdict: Callable[[int, int], int]) -> None:
+    from aldis.store.postgres.lane import Lane
+
+    async def guess(self: Any, line: int) -> int:
+        return verdict(line, self._number)
+
+    Lane._last_commit = guess  # type: ignore[method-assign]
+
+
+def _rewrite(query: str, old: str, new: str) -> None:
+    from aldis.store.postgres.lane import SQL
+
+    text = SQL[query]
+    if old not in text:
+        raise ValueError(f"{query} does not say {old!r} any more")
+    SQL[query] = text.replace(old, new)  # type: ignore[index]
+
+
+Show = Callable[[int, int, Sequence[str]], Sequence[Any]]
+"""Takes rounds, seed and command; returns the promises as they were seen."""
+
+SHARED: Mapping[str, tuple[Callable[[], None], str, Show]] = {
+    "lane-tells-early": (lane_tells_early, "I1", takeover.kill_evidence),
+    "receipt-before-commit": (receipt_before_commit, "I7", takeover.kill_evidence),
+    "lease-forgotten": (lease_forgotten, "I13", takeover.kill_evidence),
+    "double-refund": (double_refund, "I5", takeover.kill_evidence),
+    "refund-of-one": (refund_of_one, "I5", takeover.kill_evidence),
+    "last-word-wins": (last_word_wins, "I6", takeover.kill_evidence),
+    "fence-ignored": (fence_ignored, "I17", takeover.zombie_evidence),
+    "dead-node-claims": (dead_node_claims, "I17", takeover.zombie_evidence),
+    "pushes-of-others": (pushes_of_others, "I17", takeover.zombie_evidence),
+    "doubt-is-yes": (doubt_is_yes, "I3", outage.restart_evidence),
+    "doubt-is-no": (doubt_is_no, "I2", outage.restart_evidence),
+}
+"""Name -> what it does, the promise that it breaks, and the scenario that shows it."""
+SHARED_ROUNDS: Mapping[Show, int] = {
+    takeover.kill_evidence: 5,
+    takeover.zombie_evidence: 6,
+    outage.restart_evidence: 12,
+}
+
+ALL = {name: mutation[0] for name, mutation in (*MUTANTS.items(), *SHARED.items())}
 
 
 def command_of(name: str) -> tuple[str, ...]:
@@ -145,9 +252,19 @@ def run(seed: int = 1) -> Result:
 
 
 def run_shared(seed: int = 1) -> Result:
-    raise NotImplementedError
+    """Break each mutant of the nodes some times, and see whether the promise that it breaks is seen broken."""
+    began = time.monotonic()
+    table = Table("mutants on PostgreSQL", ("mutation", "breaks", "seen broken", ""))
+    caught = 0
+    for name, (_, promise, show) in SHARED.items():
+        seen = [row.name for row in show(SHARED_ROUNDS[show], seed, command_of(name)) if row.broken]
+        caught += promise in seen
+        table.add(name, promise, " ".join(seen), "caught" if promise in seen else "MISSED")
+        say(f"  {name}: {' '.join(seen) or 'nothing seen'}")
+    text = f"{table}\ncaught {caught} of {len(SHARED)}"
+    return Result("mutants", caught == len(SHARED), text, time.monotonic() - began)
 
 
 if __name__ == "__main__":
-    MUTANTS[sys.argv.pop(1)][0]()
+    ALL[sys.argv.pop(1)]()
     aldis()

@@ -109,13 +109,14 @@ def _stop_once(rig: SharedRig, seconds: float) -> str:
 
 def error_seconds(client: Sequence[Line], faults: Sequence[float]) -> list[tuple[float, float, int]]:
     """Return for each fault the seconds from the first failed submission to the first good one that was made after
-    it, those to the last failed one, and how many failed.
+    it, those to the last failed one, and how many failed. Strangers are left out: they are turned away at any time.
 
     Args:
         client: The client's log.
         faults: When each began.
     """
-    outcomes = [line for line in client if line["e"] == "outcome"]
+    strangers = {line["n"] for line in client if line["e"] == "intent" and line["means"] == "stranger"}
+    outcomes = [line for line in client if line["e"] == "outcome" and line["n"] not in strangers]
     found = []
     for begin, end in zip(faults, [*faults[1:], float("inf")], strict=True):
         mine = [line for line in outcomes if begin <= line["at"] < end]
@@ -140,17 +141,21 @@ def _table(evidence: Evidence) -> Table:
     faults = [line for line in evidence.supervisor if line["e"] == "kill"]
     found = error_seconds(evidence.client, [line["at"] for line in faults])
     table = Table("the client", ("what", "p50", "p99", "max"))
+    gone = [line["at"] for line in evidence.supervisor if line["e"] == "dead"]
+    table.add(
+        "seconds of the fault itself", *_quantiles([end - line["at"] for line, end in zip(faults, gone, strict=True)])
+    )
     first, last = [one[0] for one in found], [one[1] for one in found]
     table.add("seconds until a submission is good again", *_quantiles(first))
     table.add("seconds until the last failure", *_quantiles(last))
     table.add("failed submissions a fault", *_quantiles([one[2] for one in found]))
     slowest = [line.get("ms", line.get("waited_ms", 0)) / 1000 for line in evidence.client if line["e"] == "outcome"]
     table.add("seconds for an answer", *_quantiles(slowest))
-    lines = [str(table)]
     if kinds := Counter(line["of"] for line in faults if "s" in line):
-        lines.append("stopped: " + ", ".join(f"{name} {n}" for name, n in sorted(kinds.items())))
-    lines += [f"deadlocks: {line['count']}" for line in evidence.supervisor if line["e"] == "deadlocks"]
-    table.title = "the client" if len(lines) == 1 else "; ".join(["the client", *lines[1:]])
+        table.title += "; stopped: " + ", ".join(f"{name} {n}" for name, n in sorted(kinds.items()))
+    for line in evidence.supervisor:
+        if line["e"] == "deadlocks":
+            table.title += f"; deadlocks: {line['count']}"
     return table
 
 

@@ -30,9 +30,16 @@ CLIENT_TIMEOUT_S = 4.0
 """A stopped node takes connections and says nothing on them."""
 SETTLE_S = 60.0
 
+# Ids of several nodes do not tell the order in which things were judged; the places do, for a message is locked then.
 TRIGGERS = """
 CREATE TABLE witness_lives (epoch BIGINT, who NAME);
 CREATE TABLE witness_settled (at TIMESTAMPTZ DEFAULT clock_timestamp(), who NAME, push_id BIGINT, owner BIGINT);
+CREATE TABLE witness_events (place BIGSERIAL, message_id BIGINT, event_id BIGINT);
+CREATE FUNCTION witness_event() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO witness_events (message_id, event_id) VALUES (NEW.message_id, NEW.event_id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER witness AFTER INSERT ON events FOR EACH ROW EXECUTE FUNCTION witness_event();
 CREATE FUNCTION witness_life() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NEW.epoch <> 0 THEN INSERT INTO witness_lives VALUES (NEW.epoch, session_user); END IF;
     RETURN NULL;
@@ -41,6 +48,15 @@ CREATE FUNCTION witness_settled() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO witness_settled (who, push_id, owner) VALUES (session_user, OLD.push_id, OLD.owner);
     RETURN NULL;
 END $$;
+CREATE TABLE witness_claims (who NAME, message_id BIGINT, holder BIGINT);
+CREATE FUNCTION witness_claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NOT EXISTS (SELECT FROM nodes WHERE epoch = NEW.holder) THEN
+        INSERT INTO witness_claims VALUES (session_user, NEW.message_id, NEW.holder);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER witness AFTER UPDATE ON queue FOR EACH ROW
+    WHEN (OLD.leased_until IS NULL AND NEW.leased_until IS NOT NULL) EXECUTE FUNCTION witness_claim();
 CREATE TRIGGER witness AFTER INSERT OR UPDATE OF epoch ON nodes FOR EACH ROW EXECUTE FUNCTION witness_life();
 CREATE TRIGGER witness_gone AFTER DELETE ON pushes FOR EACH ROW EXECUTE FUNCTION witness_settled();
 CREATE TRIGGER witness_late AFTER UPDATE ON pushes FOR EACH ROW
@@ -114,13 +130,14 @@ async def _take(connection: "Connection") -> Dump:
         )
         dump.messages = [Message(*row) for row in await query(messages)]
         events = (
-            "SELECT message_id, event_id, kind, status, upstream_id, detail, at FROM events "
-            "ORDER BY message_id, event_id"
+            "SELECT message_id, event_id, kind, status, upstream_id, detail, at, place "
+            "FROM events JOIN witness_events USING (message_id, event_id) ORDER BY message_id, place"
         )
         dump.events = [Event(*row) for row in await query(events)]
         dump.inbox = [row[0] for row in await query("SELECT upstream_id FROM inbox")]
         dump.pushes = [Push(*row) for row in await query("SELECT message_id, push_id, status, due_at FROM pushes")]
         dump.settled = [Settled(*row) for row in await query("SELECT who, push_id, owner FROM witness_settled")]
+        dump.dead_claims = [tuple(row) for row in await query("SELECT who, message_id FROM witness_claims")]
         dump.lives = dict(await query("SELECT epoch, who FROM witness_lives"))
     return dump
 

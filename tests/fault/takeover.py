@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tests.fault.checker import Evidence, Row, check, facts_of, table_of
+from tests.fault.plain import PLAIN
 from tests.fault.server import SERVER, Server
 from tests.fault.shared import BINDS, Progress, SharedRig, folder_of, shared_rig, wait_for_load, witness
 from tests.fault.tables import Result, Table, quantile, say
@@ -14,8 +15,14 @@ TAKEOVER_LIMIT_S = 15.0
 RATE = 100.0
 EARLY_SHARE, STOPPING_SHARE = 0.25, 0.15
 """Of the kills that nobody waits after: those timed from the start, and those of a node that stops gracefully."""
+LINGER_S = 1.0
+"""A stopped node goes on at most so long after the other has taken over."""
 SNAPSHOT_EVERY = 5
 TOP_UP_EVERY, TOP_UP = 7, 3
+
+_HELD_BY_THE_DEAD = """
+SELECT count(*) FROM queue WHERE leased_until IS NOT NULL AND NOT EXISTS (SELECT FROM nodes WHERE epoch = holder)
+"""
 
 
 def run_kill(rounds: int, seed: int = 1, rate: float = RATE, command: Sequence[str] = SERVER) -> Result:
@@ -25,7 +32,11 @@ def run_kill(rounds: int, seed: int = 1, rate: float = RATE, command: Sequence[s
 
 def run_zombie(rounds: int, seed: int = 1, rate: float = RATE, command: Sequence[str] = SERVER) -> Result:
     """Stop a node until the other has taken over, let it go on, and see that it completes nothing."""
-    return _run("zombie", seed, rate, command, lambda rig: _stop_all(rig, rounds))
+
+    def act(rig: SharedRig) -> None:
+        _stop_all(rig, rounds)
+
+    return _run("zombie", seed, rate, command, act, PLAIN if command is SERVER else command)
 
 
 def kill_evidence(rounds: int, seed: int, command: Sequence[str]) -> list[Row]:
@@ -40,9 +51,17 @@ def zombie_evidence(rounds: int, seed: int, command: Sequence[str]) -> list[Row]
         return check(witness(rig, RATE, lambda rig: _stop_all(rig, rounds)))
 
 
-def _run(name: str, seed: int, rate: float, command: Sequence[str], act: Callable[[SharedRig], None]) -> Result:
+def _run(
+    name: str,
+    seed: int,
+    rate: float,
+    command: Sequence[str],
+    act: Callable[[SharedRig], None],
+    second: Sequence[str] | None = None,
+) -> Result:
     began = time.monotonic()
     with shared_rig(name, seed, command) as rig:
+        rig.servers[1].command = second or command
         rig.keep = True
         evidence = witness(rig, rate, act)
         rows = check(evidence)
@@ -123,11 +142,15 @@ def _kill_at_random(rig: SharedRig, victim: Server) -> None:
 def _stop_all(rig: SharedRig, rounds: int) -> None:
     progress = Progress(rounds, say)
     for turn in range(1, rounds + 1):
-        progress.note(turn, f"takeover after {_stop_once(rig, rig.draw.choice(rig.servers)):.1f} s")
+        seconds = _stop_once(rig, rig.draw.choice(rig.servers), is_long=turn % 2 == 0)
+        progress.note(turn, f"takeover after {seconds:.1f} s")
 
 
-def _stop_once(rig: SharedRig, victim: Server) -> float:
-    """Stop a node past its lease, then let it go on, and wait until it has begun a new life."""
+def _stop_once(rig: SharedRig, victim: Server, *, is_long: bool) -> float:
+    """Stop a node until the other has its binds, or until its claims were called off too; then let it go on.
+
+    Returns once it has begun a new life.
+    """
     _wait_until_working(rig, victim)
     time.sleep(rig.draw.uniform(0.0, 1.0))
     missing = rig.owned().get(victim.name, 0)
@@ -137,7 +160,9 @@ def _stop_once(rig: SharedRig, victim: Server) -> float:
     victim.signal(signal.SIGSTOP)
     try:
         seconds = _wait_taken_over(rig, survivor, bound + missing)
-        time.sleep(rig.draw.uniform(0.0, 0.5))
+        if is_long:
+            rig.wait_until(lambda: not rig.shared.fetch(_HELD_BY_THE_DEAD)[0][0], "the claims were called off")
+        time.sleep(rig.draw.uniform(0.0, LINGER_S))
     finally:
         victim.signal(signal.SIGCONT)
         rig.log.write("dead", node=victim.name)

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from tests.fault.checker import Evidence, check, facts_of, table_of
-from tests.fault.dump import Batch, Dump, Event, Message, Push, Snapshot
+from tests.fault.dump import Batch, Dump, Event, Message, Push, Settled, Snapshot
+from tests.fault.listen import pickups
 from tests.fault.load import Ask, Source, from_line
+from tests.fault.outage import error_seconds
 from tests.fault.witness import Line
 
 ACKED, LOST, REFUSED, LONG = 1, 2, 3, 4
@@ -173,6 +175,38 @@ def last_event(world: World, status: int) -> Event:
     return Event(world.message_to(ONE).message_id, 99_999, "lapsed", status, "", "")
 
 
+def call_off(world: World, *events: tuple[str, int], sent_at: int = 0) -> None:
+    """Let the claim of a message be called off at 50,000, and then let events come: kind, status."""
+    message = world.message_to(ONE)
+    status = events[-1][1] if events else 12
+    world.change(ONE, status=status)
+    world.dump.events = [event for event in world.dump.events if event.message_id != message.message_id]
+    for at, (kind, reached) in enumerate((("lapsed", 12), *events)):
+        world.dump.events.append(Event(message.message_id, 90_000 + at, kind, reached, "", "", at=50_000 + at))
+    own = f"u{message.message_id}-1"
+    world.smsc = [line for line in world.smsc if line["event"] != "receipt" or line["message_id"] != own]
+    world.smsc[0]["at"] = sent_at
+    world.receiver = [line for line in world.receiver if line["msisdn"] != ONE]
+    for line in world.supervisor:
+        if line["e"] == "seen" and line["batch"] == message.batch_id:
+            line["rows"][0][1] = status
+
+
+def settle(world: World, by: str) -> None:
+    world.dump.lives[77] = "node_a"
+    world.dump.settled.append(Settled(by, 5, 77))
+
+
+def heard_by_two_nodes(world: World) -> None:
+    """Let two nodes judge a message, the one with the older ids later."""
+    message = world.message_to(ONE)
+    world.dump.events = [event for event in world.dump.events if event.message_id != message.message_id]
+    told = (("submit", 10, 95_002, 1), ("receipt", 10, 95_003, 2), ("receipt", 11, 95_001, 3))
+    for kind, status, event_id, place in told:
+        upstream_id = f"u{message.message_id}-1" if status == 11 else ""
+        world.dump.events.append(Event(message.message_id, event_id, kind, status, upstream_id, "", place=place))
+
+
 def seen(world: World, n: int, rows: list[list[object]], asked: float = 30.0) -> Line:
     return {"e": "seen", "at": asked + 0.5, "asked": asked, "batch": world.batch_of(n).batch_id, "rows": rows}
 
@@ -268,6 +302,13 @@ SPOILT: list[tuple[str, str, Spoil]] = [
     ("a lease is left", "I13", lambda w: w.change(ONE, leased_until=5)),
     ("a push is due", "I13", lambda w: w.dump.pushes.append(Push(w.dump.messages[0].message_id, 1, 11, 8_000))),
     ("a repeat got no answer", "I13", lambda w: w.client.append({"e": "end", "at": 80.0, "unanswered": 1})),
+    ("a claim called off is told of", "I17", lambda w: call_off(w, ("submit", 10))),
+    ("a claim called off is ended", "I17", lambda w: call_off(w, ("ended", 53))),
+    ("a claim that was told of is called off", "I17", lambda w: call_off(w, ("late word", 12), ("submit", 10))),
+    ("a late word moves a message", "I17", lambda w: call_off(w, ("late word", 63))),
+    ("a message is sent after its claim was called off", "I17", lambda w: call_off(w, sent_at=50_300)),
+    ("a push is settled by another node", "I17", lambda w: settle(w, "node_b")),
+    ("a dead node claims", "I17", lambda w: w.dump.dead_claims.append(("node_a", w.message_to(ONE).message_id))),
     ("it never was quiet", "I13", lambda w: w.supervisor.remove(w.supervisor[2])),
 ]
 
@@ -289,6 +330,10 @@ ALLOWED: list[tuple[str, Spoil]] = [
     ("a receipt that matches nothing waits", in_inbox),
     ("an assumed expiry turns out delivered", corrected),
     ("an early receipt has an older event", early),
+    ("a claim is called off", call_off),
+    ("a late word changes nothing", lambda w: call_off(w, ("late word", 12), sent_at=49_000)),
+    ("a push is settled by its node", lambda w: settle(w, "node_a")),
+    ("nodes judge in another order than their ids", heard_by_two_nodes),
     ("answers of get_report cross on the way", lambda w: w.client.append(seen(w, ACKED, [[ONE, 0], [OTHER, 0]], 18.0))),
 ]
 
@@ -322,6 +367,32 @@ def test_the_figures_count_what_was_lost_and_what_came_twice() -> None:
     assert figures["acknowledged and lost"] == 1
     assert figures["submit_sm, taken twice"] == "6, 1"
     assert figures["answers lost, later told by a repeat"] == "1, 1"
+
+
+def outcome(at: float, kind: str, **fields: object) -> Line:
+    return {"e": "outcome", "at": at, "n": 1, "kind": kind, **fields}
+
+
+def test_error_seconds_run_from_the_first_failure_to_a_success_that_was_asked_for_after_it() -> None:
+    client = [
+        outcome(9.0, "ok", ms=5.0),
+        outcome(10.2, "refused", code=40, ms=1.0),
+        outcome(10.3, "ok", ms=400.0),  # it had begun before
+        outcome(10.4, "refused", code=25, ms=1.0),  # no failure of ours
+        outcome(11.0, "unknown", waited_ms=500.0),
+        outcome(11.7, "ok", ms=10.0),
+        outcome(21.0, "ok", ms=10.0),
+    ]
+    found = error_seconds(client, [10.0, 20.0])
+    assert [tuple(round(one, 3) for one in numbers) for numbers in found] == [(1.5, 0.8, 2), (0.0, 0.0, 0)]
+
+
+def test_pickup_is_from_the_acknowledgement_to_the_first_part_that_the_network_sees() -> None:
+    world = World()
+    quiet = next(line for line in world.supervisor if line["e"] == "quiet")
+    for line in world.smsc:
+        line["at"] = quiet["wall_ms"] - 88_000 + 125  # outcomes are at 2 s of the clock that says 90 now
+    assert pickups(world.evidence()) == [(2.0, pytest.approx(0.125))] * 3
 
 
 def test_submissions_come_back_from_the_log_as_they_were_written() -> None:

@@ -9,6 +9,7 @@ from aldis import __version__
 from aldis.cli.accounts import accounts
 from aldis.cli.demo import demo
 from aldis.cli.doctor import doctor
+from aldis.cli.ledger import ledger
 from aldis.cli.report import report
 from aldis.cli.serve import serve
 from aldis.model.errors import AldisError
@@ -24,11 +25,12 @@ def group() -> None:
     Run it:            aldis serve --config aldis.toml
     Give out access:   aldis accounts add NAME --credits 1000
     Look at a batch:   aldis report BATCH_ID
+    Back it up:        aldis ledger backup FILE
     Something wrong?   aldis doctor
     """  # noqa: D301 - click wants the backspace
 
 
-for command in (serve, demo, accounts, report, doctor):
+for command in (serve, demo, accounts, report, ledger, doctor):
     group.add_command(command)
 
 

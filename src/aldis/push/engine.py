@@ -146,8 +146,11 @@ class PushEngine:
                 group.create_task(self._record_forever())
                 group.create_task(self._sweep_forever())
                 self._rouse()
+                try:
+                    await asyncio.get_running_loop().create_future()  # until cancelled
+                finally:
+                    self._group = None  # it takes no more workers; what is offered from here on waits in the table
         finally:
-            self._group = None
             self._cancel_probes()
             await self._flush()
 

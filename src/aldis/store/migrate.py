@@ -1,7 +1,7 @@
 """Migrations: `migrations/ENGINE/NNNN_name.sql`, forward only, each remembered with its checksum."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -45,3 +45,36 @@ def pending(engine: str, done: Mapping[int, str]) -> list[Migration]:
         if one.number in done and done[one.number] != one.checksum:
             raise SettingsError(f"migration {one.name} differs from the one that made this ledger")
     return [one for one in known if one.number not in done]
+
+
+def refuse_older(engine: str, done: Mapping[int, str], what: str) -> None:
+    """Refuse a ledger whose tables are not those of this program.
+
+    Args:
+        engine: Whose migrations.
+        done: Number -> checksum of those that the ledger had; none: it is no ledger.
+        what: The ledger, in words.
+
+    Raises:
+        SettingsError: it is no ledger, or an older or a newer one.
+    """
+    if not done:
+        raise SettingsError(f"{what} holds no ledger")
+    if pending(engine, done):
+        raise SettingsError(f"{what} is of an older aldis: bring it up to date with `aldis ledger migrate`")
+
+
+def refuse_unfinished(sources: Sequence[str]) -> None:
+    """Refuse a ledger that another one is being copied into.
+
+    Args:
+        sources: What the ledger says that it is a copy of; none: it is complete.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    if sources:
+        raise SettingsError(
+            f"this ledger is an unfinished copy of {sources[0]}: run the same `aldis ledger copy` again, "
+            "it goes on where it stopped and verifies what is there"
+        )

@@ -32,6 +32,11 @@ _WAITING = (Status.IN_PROGRESS, Status.RETRY_QUEUED)
 # Values as rows
 
 
+def quote(text: str) -> str:
+    """Return a text as every engine can hold it: PostgreSQL's columns take no NUL, which some upstreams send."""
+    return text.replace("\0", "\u2400") if "\0" in text else text
+
+
 def batch_row(batch: NewBatch) -> Row:
     """Return a batch as it is stored."""
     return (

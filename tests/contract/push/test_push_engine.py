@@ -253,3 +253,20 @@ async def test_a_newer_push_makes_the_retry_of_a_failed_older_one_pointless(worl
         world.now += 100 * HOUR
         await world.swept()
         assert [f["status"] for f in fields(there)] == ["64", "11"]
+
+
+async def test_a_push_that_becomes_durable_while_the_engine_ends_waits_in_the_table(world: World) -> None:
+    """Found by zombie: the error ended the lane that had just committed it, and with it the node."""
+
+    async def behave(call: Call) -> None:
+        await call.send(OK)
+
+    async with receiver(behave) as there:
+        world.start()
+        await world.swept()
+        world.running[0].cancel()
+        await asyncio.sleep(0)  # it is ending now
+        world.engine.offer([world.push(there, 1)])
+        await world.stop()
+        assert len(there.requests) == 0
+    assert list(world.table.rows) == [1]

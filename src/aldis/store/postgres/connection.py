@@ -102,8 +102,13 @@ async def connect(url: str, name: str, *, keep_plans: bool = True) -> Connection
     return connection
 
 
-async def connect_first(url: str, *, must_be_durable: bool) -> Connection:
+async def connect_first(url: str, *, must_be_durable: bool, what: str = "the database of ledger.url") -> Connection:
     """Open the first connection of a process, with a look at the server.
+
+    Args:
+        url: The database.
+        must_be_durable: Refuse a server that may lose what it has committed.
+        what: The database in words, for what is raised.
 
     Raises:
         SettingsError: it can't be reached or used; the text says what to do.
@@ -111,17 +116,17 @@ async def connect_first(url: str, *, must_be_durable: bool) -> Connection:
     try:
         connection = await connect(url, "start", keep_plans=False)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
-        raise cant_be_used(words_of(error)) from None
+        raise cant_be_used(words_of(error), what) from None
     problem = await _find_problem(connection, must_be_durable)
     if problem:
         await connection.close()
-        raise cant_be_used(problem)
+        raise cant_be_used(problem, what)
     return connection
 
 
-def cant_be_used(problem: str) -> SettingsError:
-    """Return what an operator gets who starts a node on a database that is not right."""
-    return SettingsError(f"the database of ledger.url can't be used: {problem}")
+def cant_be_used(problem: str, what: str = "the database of ledger.url") -> SettingsError:
+    """Return what an operator gets who starts on a database that is not right."""
+    return SettingsError(f"{what} can't be used: {problem}")
 
 
 async def _find_problem(connection: Connection, must_be_durable: bool) -> str:
@@ -167,11 +172,8 @@ def unavailable(error: BaseException) -> LedgerUnavailable:
     return refusal
 
 
-def quote(text: str) -> str:
-    """Return a text as a column takes it: PostgreSQL's can't hold NUL, which some upstreams send."""
-    return text.replace("\0", "\u2400") if "\0" in text else text
-
-
-def columns(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
-    """Return rows, of which there is at least one, as one array a column."""
+def columns(rows: list[tuple[Any, ...]], width: int = 0) -> list[list[Any]]:
+    """Return rows as one array a column; without any row, as many empty arrays as are asked for."""
+    if not rows:
+        return [[]] * width
     return [list(column) for column in zip(*rows, strict=True)]

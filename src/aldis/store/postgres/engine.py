@@ -21,14 +21,13 @@ from aldis.store.postgres.connection import (
     connect,
     connect_first,
     is_lost,
-    quote,
     unavailable,
     words_of,
 )
 from aldis.store.postgres.folded import FoldedRead
 from aldis.store.postgres.lane import CLOSE_S, SQL, Lane, Seat
-from aldis.store.postgres.migrate import migrate
-from aldis.store.rows import account_of
+from aldis.store.postgres.migrate import migrate, refuse_incomplete
+from aldis.store.rows import account_of, quote
 
 log = structlog.get_logger()
 
@@ -112,6 +111,7 @@ class PostgresStore:
         try:
             async with partitions.turn(first):
                 await migrate(first)
+                await refuse_incomplete(first)
                 await partitions.make_ahead(first, self._now_ms())
             opened = [*(lane.open() for lane in self._lanes), self._batches.open(), self._by_name.open()]
             for failure in await asyncio.gather(*opened, return_exceptions=True):

@@ -70,15 +70,37 @@ class Seat:
 class Tx:
     """An open transaction, as verbs use it."""
 
-    def __init__(self, connection: Connection, seat: Seat) -> None:
-        """Take the connection and whom it works for."""
-        self.connection = connection
+    def __init__(self, connection: Connection, seat: Seat, name: tuple[int, int]) -> None:
+        """Take the connection, whom it works for, and the transaction's name: its line, and its number there."""
+        self._connection = connection
         self.seat = seat
         self.effects = Effects()
         self.rings: set[str] = set()
         """What other nodes are to be told of."""
         self.refunds: Counter[int] = Counter()
         """account_id -> milli-credits to give back."""
+        self.name = name
+        self.number: int | None = None
+        """The transaction's number, once a statement has written it into the table of commits."""
+        self.may_lack_number = False
+        """Whether statements were run that do not write it, and may have written something else."""
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, for statements that do not number the transaction."""
+        self.may_lack_number = True
+        return self._connection
+
+    async def write(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run a statement that numbers the transaction by the way, which saves a round trip.
+
+        Its last two arguments are the transaction's name; its rows begin with the number; without rows, it has written
+        nothing.
+        """
+        found = await self._connection.fetch(SQL[name], *arguments, *self.name)
+        if found:
+            self.number = found[0][0]
+        return found
 
     async def fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run a query and return its rows."""
@@ -264,6 +286,8 @@ class Lane:
                 self._stats.committed(done.effects)
                 for kind in done.rings:
                     self._ring(kind)
+        except Exception:
+            log.exception("what was committed could not be told on", lane=self.name)
         finally:
             for job in group:
                 job.answer()
@@ -305,12 +329,13 @@ class Lane:
     async def _try(
         self, connection: Connection, group: list[Job], body: Callable[[Tx, list[Job]], Awaitable[None]]
     ) -> _Done:
-        tx = Tx(connection, self._seat)
+        self._number += 1
+        tx = Tx(connection, self._seat, (self._line, self._number))
         await connection.execute("BEGIN")
         try:
             await body(tx, group)
-            self._number += 1
-            number = await connection.fetchval(SQL["number_commit"], self._line, self._number)
+            if tx.number is None and tx.may_lack_number:
+                tx.number = await connection.fetchval(SQL["number_commit"], *tx.name)
         except BaseException as error:
             # One that is lost may be so because the server does not answer: it would not answer this either.
             if not is_lost(error) and not connection.is_closed() and connection.is_in_transaction():
@@ -320,9 +345,9 @@ class Lane:
             await connection.execute("COMMIT")
         except Exception as error:
             if is_lost(error):
-                raise _InDoubt(self._line, number, tx) from error
+                raise _InDoubt(self._line, tx.number, tx) from error
             raise
-        return _Done(tx.effects, tx.rings, number is not None)
+        return _Done(tx.effects, tx.rings, tx.number is not None)
 
     async def _run_folded(self, tx: Tx, group: list[Job]) -> None:
         for verb, jobs in by_verb(group):
@@ -365,6 +390,7 @@ class Lane:
             if is_outage(error):
                 raise
             await tx.connection.execute("ROLLBACK TO SAVEPOINT job")
+            tx.number, tx.may_lack_number = None, True
             tx.effects = before
             tx.refunds.clear()
             return error

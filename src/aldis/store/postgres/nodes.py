@@ -59,6 +59,8 @@ class NodeTable:
         self._url = url
         self._ttl_ms = ttl_ms
         self._connection: Connection | None = None
+        self._fences: dict[Bind, int] = {}
+        """How often each bind had been taken, as of the last beat."""
 
     async def living(self) -> list[Living]:
         """Return the nodes that live."""
@@ -97,23 +99,24 @@ class NodeTable:
             buried = await connection.fetch(SQL["bury_nodes"], epoch) if may_bury else []
             nodes = await self.living()
             owned = await connection.fetch(SQL["bind_owners"])
+        self._fences = {Bind(row[0], row[1]): row[3] for row in owned}
         return Beat(now, nodes, {Bind(row[0], row[1]): row[2] for row in owned}, [row[0] for row in buried])
 
     async def take(self, epoch: int, binds: Sequence[Bind]) -> list[Bind]:
-        """Take binds that nobody living owns; returns those that were got."""
-        return await self._change("take_binds", epoch, binds)
+        """Take binds that nobody living owned at the last beat; returns those that nobody else was faster at."""
+        return await self._change("take_binds", epoch, binds, [self._fences[bind] for bind in binds])
 
     async def give(self, epoch: int, binds: Sequence[Bind]) -> None:
         """Give binds up."""
         await self._change("give_binds", epoch, binds)
 
-    async def _change(self, name: str, epoch: int, binds: Sequence[Bind]) -> list[Bind]:
+    async def _change(self, name: str, epoch: int, binds: Sequence[Bind], *more: list[int]) -> list[Bind]:
         if not binds:
             return []
         connection = await self._connected()
         columns = [bind.connector for bind in binds], [bind.number for bind in binds]
         async with asyncio.timeout(BEAT_TIMEOUT_S):
-            return [Bind(row[0], row[1]) for row in await connection.fetch(SQL[name], epoch, *columns)]
+            return [Bind(row[0], row[1]) for row in await connection.fetch(SQL[name], epoch, *columns, *more)]
 
     async def leave(self, *epochs: int) -> None:
         """End lives in good order: what they owned is free at once."""

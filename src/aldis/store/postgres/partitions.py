@@ -4,14 +4,14 @@ Ids rise with time, so what grows for ever is cut into weeks of ids; what upstre
 a time without a partition go to the table's `_rest`, so that no insert ever fails for want of one.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import asyncpg
 import structlog
 
 from aldis.model.errors import SettingsError
-from aldis.model.ids import id_at
+from aldis.model.ids import id_at, time_of
 from aldis.store.postgres.connection import TURNED_AWAY, Connection
 from aldis.store.rows import DAY_MS, KEEP_UPSTREAM_IDS_DAYS
 
@@ -100,21 +100,40 @@ async def _existing(connection: Connection, table: str) -> dict[int, str]:
     return {int(name.rpartition("_")[2]): name for name in names if name.rpartition("_")[2].isdigit()}
 
 
+def weeks_of(ids: Iterable[int]) -> set[int]:
+    """Return the starts of the weeks that ids are of, epoch ms."""
+    return {week_of(time_of(one)) for one in ids}
+
+
 async def make_ahead(connection: Connection, now: int) -> int:
     """Make the partitions of the time around now; returns how many were missing."""
+    today = now // DAY_MS
+    made = await make_weeks(connection, [week_of(now) + n * WEEK_MS for n in range(-1, WEEKS_AHEAD)])
+    return made + await make_days(connection, range(today - 1, today + DAYS_AHEAD))
+
+
+async def make_weeks(connection: Connection, starts: Iterable[int]) -> int:
+    """Make the partitions of weeks, of every table alike; returns how many were missing.
+
+    Args:
+        connection: Outside of a transaction.
+        starts: When the weeks start, epoch ms.
+    """
     made = 0
-    weeks = [week_of(now) + n * WEEK_MS for n in range(-1, WEEKS_AHEAD)]
+    weeks = sorted(starts)
     for table, options in WEEKLY.items():
         have = await _existing(connection, table)
         for start in weeks:
             if start // DAY_MS not in have:
                 made += await _make(connection, table, start, (id_at(start), id_at(start + WEEK_MS)), options)
-    have = await _existing(connection, _DAILY)
-    today = now // DAY_MS
-    for day in range(today - 1, today + DAYS_AHEAD):
-        if day not in have:
-            made += await _make(connection, _DAILY, day * DAY_MS, (day, day + 1), "")
     return made
+
+
+async def make_days(connection: Connection, days: Iterable[int]) -> int:
+    """Make the partitions of days since 1970; returns how many were missing."""
+    have = await _existing(connection, _DAILY)
+    missing = [day for day in sorted(days) if day not in have]
+    return sum([await _make(connection, _DAILY, day * DAY_MS, (day, day + 1), "") for day in missing])
 
 
 async def _make(connection: Connection, table: str, start: int, limits: tuple[int, int], options: str) -> int:

@@ -1,6 +1,6 @@
 """What happens inside a write transaction: each verb over all items of a group, a statement a table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
 from typing import Any
 
@@ -13,11 +13,13 @@ from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, Push, PushResult
 from aldis.store import rows
 from aldis.store.base import Admission, AsNews, Changes, Due, Judge, Live, NewBatch, News, Parked, Verdict
-from aldis.store.postgres.connection import columns, quote
+from aldis.store.postgres.connection import columns
 from aldis.store.postgres.lane import Tx
+from aldis.store.rows import quote
 
 _BATCH_SPAN_MS = 3_600_000
 """More than the time between a batch's id and its last message's."""
+_MESSAGE_COLUMNS, _SAVED_COLUMNS, _EVENT_COLUMNS, _UPSTREAM_COLUMNS, _PUSH_COLUMNS = 10, 11, 10, 7, 12
 _QUEUED = (int(Status.IN_PROGRESS), int(Status.RETRY_QUEUED))
 """A message has a row in the queue only while it stands here: a part of it is not upstream yet."""
 
@@ -51,10 +53,8 @@ async def admit(tx: Tx, batches: list[NewBatch]) -> list[Admission]:
             if batch.stop_dup_id:
                 numbered[key] = batch.batch_id
     if admitted:
-        await _write_batches(tx, admitted)
         paying = {batch.account_id for batch in admitted}
-        charges = [(i, *purses[i].charged) for i in sorted(paying)]
-        await tx.run("charge_accounts", *columns(charges))
+        await _write_batches(tx, admitted, [(i, *purses[i].charged) for i in sorted(paying)])
     return answers
 
 
@@ -78,11 +78,10 @@ async def _find_duplicates(tx: Tx, batches: list[NewBatch]) -> dict[tuple[int, i
     return {(row[0], row[1]): row[2] for row in found}
 
 
-async def _write_batches(tx: Tx, batches: list[NewBatch]) -> None:
-    await tx.run("insert_batches", *columns([_batch_row(batch) for batch in batches]))
+async def _write_batches(tx: Tx, batches: list[NewBatch], charges: list[rows.Row]) -> None:
     messages = [(*row, batch.parts) for batch in batches for row in batch.messages]
-    if messages:
-        await tx.run("insert_messages", *columns(messages))
+    written = columns([_batch_row(batch) for batch in batches])
+    await tx.write("admit", *written, *columns(messages, _MESSAGE_COLUMNS), *columns(charges))
     await _put_pushes(tx, list(chain.from_iterable(batch.pushes for batch in batches)))
     numbers = [(one.account_id, one.stop_dup_id, one.batch_id) for one in batches if one.stop_dup_id]
     if numbers:
@@ -95,13 +94,16 @@ def _batch_row(batch: NewBatch) -> rows.Row:
 
 
 async def _put_pushes(tx: Tx, pushes: list[Push]) -> None:
-    """Owe pushes; those that are this node's go out after the commit, and others are told of theirs."""
-    if not pushes:
-        return
-    newest = {push.message_id: push for push in pushes}
-    written = [_push_row(newest[message_id]) for message_id in sorted(newest)]
-    mine = tx.seat.push_owner
-    for message_id, owner in await tx.fetch("put_pushes", *columns(written), mine):
+    """Owe pushes."""
+    if pushes:
+        newest = {push.message_id: push for push in pushes}
+        written = [_push_row(newest[message_id]) for message_id in sorted(newest)]
+        _owe(tx, newest, await tx.fetch("put_pushes", *columns(written), tx.seat.push_owner))
+
+
+def _owe(tx: Tx, newest: dict[int, Push], owners: Iterable[Any]) -> None:
+    """Note pushes that are this node's, which go out after the commit, and have others told of theirs."""
+    for message_id, owner in owners:
         if owner == tx.seat.epoch and tx.seat.pushes:
             tx.effects.owe([newest[message_id]])
         else:
@@ -141,28 +143,13 @@ async def claim(tx: Tx, claims: list[Claim]) -> list[Claimed]:
 
 
 async def _claim_one(tx: Tx, wish: Claim) -> Claimed:
-    picked = await tx.fetch("pick_due", wish.connector, wish.since, wish.now, wish.parts, tx.seat.epoch)
-    in_order = sorted(map(tuple, picked))  # one that was changed before it was locked came in its old place
-    taken = list(_fitting(in_order, wish.parts))
-    if not taken:
-        return Claimed([], 0)
-    due_at = {row[1]: row[0] for row in taken}
-    places = [row[3] for row in taken]
-    found = [tuple(row) for row in await tx.fetch("lease", places, wish.leased_until, tx.seat.epoch)]
-    found.sort(key=lambda row: (due_at[row[1]], row[1]))
-    retried = [(row[0], row[1]) for row in found if row[5] > 1 and row[4] > 1]
+    bindings = (wish.connector, wish.since, wish.now, wish.parts, wish.leased_until, tx.seat.epoch)
+    found = [tuple(row)[1:] for row in await tx.write("claim", *bindings)]
+    found.sort(key=lambda row: (row[0], row[2]))
+    retried = [(row[1], row[2]) for row in found if row[6] > 1 and row[5] > 1]
     standings = await _load_parts(tx, retried) if retried else {}
-    return Claimed([rows.due_of(row, standings.get(row[1])) for row in found], taken[-1][0])
-
-
-def _fitting(picked: list[rows.Row], parts: int) -> Iterator[rows.Row]:
-    """Yield the messages that there is room for; the first one in any case."""
-    total = 0
-    for row in picked:
-        total += row[2]
-        if total > parts and total > row[2]:
-            return
-        yield row
+    dues = [rows.due_of(row[1:], standings.get(row[2])) for row in found]
+    return Claimed(dues, found[-1][0] if found else 0)
 
 
 async def _load_parts(tx: Tx, keys: list[tuple[int, int]]) -> dict[int, dict[int, Standing]]:
@@ -254,15 +241,12 @@ async def _load(tx: Tx, keys: list[tuple[int, int]]) -> dict[int, Live]:
 
 async def _save(tx: Tx, lives: list[Live], queued: set[int], changes: Changes) -> None:
     if lives:
-        await tx.run("save_messages", *columns([_message_row(live) for live in lives]))
-        await _save_queue(tx, lives, queued)
+        await _save_messages(tx, lives, queued, changes)
+        await _keep_queued(tx, lives)
+    elif changes.events or changes.upstream_ids:
+        await _save_messages(tx, lives, queued, changes)
     if parts := [part for live in lives for part in rows.part_rows(live)]:
         await tx.run("save_parts", *columns(parts))
-    if changes.events:
-        await tx.run("insert_events", *columns([_event_row(event) for event in changes.events]))
-    if changes.upstream_ids:
-        await tx.run("insert_upstream_ids", *columns([_upstream_row(one) for one in changes.upstream_ids]))
-    await _put_pushes(tx, changes.pushes)
     for account_id, milli in changes.refunds:
         tx.refunds[account_id] += milli
 
@@ -271,9 +255,6 @@ def _message_row(live: Live) -> rows.Row:
     return (
         live.account_id,
         live.message_id,
-        live.batch_id,
-        live.msisdn,
-        live.price_milli,
         int(live.status),
         int(live.assumed),
         live.seq,
@@ -282,21 +263,35 @@ def _message_row(live: Live) -> rows.Row:
         live.fenced,
         live.attempts,
         live.completed_at,
+        live.price_milli,
     )
 
 
-async def _save_queue(tx: Tx, lives: list[Live], queued: set[int]) -> None:
+async def _save_messages(tx: Tx, lives: list[Live], queued: set[int], changes: Changes) -> None:
+    """Write what most news changes, with one statement: each would be a round trip."""
     over = [live for live in lives if not _is_queued(live)]
     leaving = [(live.account_id, live.message_id) for live in over if live.message_id in queued]
-    if leaving:
-        await tx.run("leave_queue", *columns(leaving))
+    newest = {push.message_id: push for push in changes.pushes}
+    [(_, pushed, owners)] = await tx.write(
+        "save",
+        *columns([_message_row(live) for live in lives], _SAVED_COLUMNS),
+        *columns(leaving, 2),
+        *columns([_event_row(event) for event in changes.events], _EVENT_COLUMNS),
+        *columns([_upstream_row(one) for one in changes.upstream_ids], _UPSTREAM_COLUMNS),
+        *columns([_push_row(newest[message_id]) for message_id in sorted(newest)], _PUSH_COLUMNS),
+        tx.seat.push_owner,
+    )
+    _owe(tx, newest, zip(pushed or (), owners or (), strict=True))
+
+
+async def _keep_queued(tx: Tx, lives: list[Live]) -> None:
     staying = [
         (live.account_id, live.message_id, live.parts, live.due_at, live.leased_until, live.attempts)
         for live in lives
         if _is_queued(live)
     ]
     if staying:
-        await tx.run("keep_queued", *columns(staying), *bounds([live[1] for live in staying]))
+        await tx.run("keep_queued", *columns(staying), *bounds([live.message_id for live in lives]))
 
 
 def _event_row(event: Any) -> rows.Row:
@@ -387,8 +382,6 @@ async def rematch(tx: Tx, wishes: list[Rematch]) -> list[int]:
 async def push_results(tx: Tx, items: list[tuple[PushResult, int]]) -> list[None]:
     """T5: forget pushes that were delivered, reschedule the others; the history keeps both."""
     done = [(one.push_id, one.account_id, one.message_id) for one, _ in items if one.delivered]
-    if done:
-        await tx.run("delete_pushes", *columns(done), tx.seat.epoch)
     failed = {
         one.push_id: (one.push_id, one.account_id, one.message_id, one.attempts, one.next_at, quote(one.detail))
         for one, _ in items
@@ -407,7 +400,8 @@ async def push_results(tx: Tx, items: list[tuple[PushResult, int]]) -> list[None
         )
         for one, event_id in items
     ]
-    await tx.run("push_events", *columns(events), *bounds([event[1] for event in events]))
+    limits = bounds([event[1] for event in events])
+    await tx.write("end_pushes", *columns(done, 3), tx.seat.epoch, *columns(events), *limits)
     return [None] * len(items)
 
 

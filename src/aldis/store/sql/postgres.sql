@@ -1,26 +1,21 @@
 -- Queries of the PostgreSQL engine. Sets arrive as arrays, one a column, and are joined as rows of unnest(). Bounds on
 -- message_id beside them say which partitions to look into.
+-- Statements with `numbered` do what `number_commit` does by the way.
 --
--- Plans are kept, and a plan made while a table is empty must be good when it has millions of rows: of an empty one the
--- planner thinks that to read it whole is as well as to look a key up. So it gets no choice. Look-ups by key for each of
--- a set are LATERAL with OFFSET 0 or a lock, changes go by ctid, or by the arbiter of ON CONFLICT.
+-- Plans are kept, and may have been made when a table was empty. So the shape of a look-up is written out: LATERAL with
+-- OFFSET 0 (or FOR UPDATE) is a nested loop by key from the given rows, whatever the planner believes of the table;
+-- rows that are locked are changed by their ctid, or by INSERT ... ON CONFLICT, which looks up by key too.
 
 -- name: lock_purses
 -- What accounts can pay with, locked in one order until the commit.
 SELECT account_id, credits_milli, daily_quota, quota_day, quota_used FROM accounts
 WHERE account_id = ANY($1::bigint[]) ORDER BY account_id FOR NO KEY UPDATE;
 
--- name: charge_accounts
--- Writes credits and quota after a group; the CHECK on credits is the floor.
-UPDATE accounts a SET credits_milli = v.credits_milli, quota_day = v.quota_day, quota_used = v.quota_used
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-AS v(account_id, credits_milli, quota_day, quota_used) WHERE a.account_id = v.account_id;
-
 -- name: find_duplicates
 -- The batches that earlier submissions with the same numbers made.
 SELECT k.account_id, k.stop_dup_id, d.batch_id FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, stop_dup_id)
 CROSS JOIN LATERAL (
-    SELECT batch_id FROM deduplications WHERE account_id = k.account_id AND stop_dup_id = k.stop_dup_id OFFSET 0
+    SELECT batch_id FROM deduplications d WHERE d.account_id = k.account_id AND d.stop_dup_id = k.stop_dup_id OFFSET 0
 ) d;
 
 -- name: insert_duplicates
@@ -28,43 +23,59 @@ CROSS JOIN LATERAL (
 INSERT INTO deduplications (account_id, stop_dup_id, batch_id)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]);
 
--- name: insert_batches
--- Writes batches.
-INSERT INTO batches (account_id, batch_id, created_at, last_message_id, parts, dca, body, originator, msg_class,
-want_report, source_id, valid_until, charged_milli)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[],
-$8::text[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], $13::bigint[]);
-
--- name: insert_messages
--- Writes messages as they are admitted, and queues those that are to be sent.
+-- name: admit
+-- Writes batches and messages as they are admitted, queues those that are to be sent, and writes credits and quota; the
+-- CHECK on credits is the floor.
 WITH v AS MATERIALIZED (
-    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-    $7::text[], $8::bigint[], $9::bigint[], $10::bigint[])
+    SELECT * FROM unnest($14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[],
+    $20::text[], $21::bigint[], $22::bigint[], $23::bigint[])
     AS v(message_id, batch_id, account_id, msisdn, status, price_milli, connector, due_at, completed_at, parts)
+), batched AS (
+    INSERT INTO batches (account_id, batch_id, created_at, last_message_id, parts, dca, body, originator, msg_class,
+    want_report, source_id, valid_until, charged_milli)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+    $7::bytea[], $8::text[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], $13::bigint[])
 ), written AS (
     INSERT INTO messages (account_id, message_id, batch_id, msisdn, status, price_milli, connector, completed_at)
     SELECT account_id, message_id, batch_id, msisdn, status, price_milli, connector, completed_at FROM v
+), queued AS (
+    INSERT INTO queue (account_id, message_id, batch_id, msisdn, parts, connector, due_at)
+    SELECT account_id, message_id, batch_id, msisdn, parts, connector, due_at FROM v WHERE due_at IS NOT NULL
+), numbered AS (
+    INSERT INTO commits AS c (line, number, at)
+    SELECT $28::bigint, $29::bigint, (extract(epoch FROM now()) * 1000)::bigint
+    ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number
 )
-INSERT INTO queue (account_id, message_id, batch_id, msisdn, parts, connector, due_at)
-SELECT account_id, message_id, batch_id, msisdn, parts, connector, due_at FROM v WHERE due_at IS NOT NULL;
+UPDATE accounts a SET credits_milli = c.credits_milli, quota_day = c.quota_day, quota_used = c.quota_used
+FROM unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[])
+AS c(account_id, credits_milli, quota_day, quota_used) WHERE a.account_id = c.account_id
+RETURNING (SELECT number FROM numbered);
 
--- name: pick_due
--- Locks due messages of a connector, oldest first, from a low-water mark on, for a node that is alive (or for nobody).
-SELECT q.due_at, q.message_id, q.parts, q.ctid FROM queue q
-WHERE q.connector = $1 AND q.due_at BETWEEN $2 AND $3
-AND ($5::bigint = 0 OR EXISTS (SELECT FROM nodes n WHERE n.epoch = $5 AND n.epoch <> 0))
-ORDER BY q.due_at, q.message_id LIMIT $4 FOR UPDATE OF q SKIP LOCKED;
-
--- name: lease
--- Leases messages that are locked, and returns what sending them takes.
-WITH leased AS (
-    UPDATE queue SET due_at = NULL, leased_until = $2, holder = $3, attempts = attempts + 1
-    WHERE ctid = ANY($1::tid[]) RETURNING account_id, message_id, batch_id, msisdn, attempts, parts
+-- name: claim
+-- Leases due messages of a connector, oldest first, from a low-water mark on, to a node that is alive (or to nobody).
+WITH picked AS MATERIALIZED (
+    SELECT q.ctid AS place, q.message_id, q.parts, q.due_at FROM queue q
+    WHERE q.connector = $1 AND q.due_at BETWEEN $2 AND $3
+    AND ($6::bigint = 0 OR EXISTS (SELECT FROM nodes n WHERE n.epoch = $6 AND n.epoch <> 0))
+    ORDER BY q.due_at, q.message_id LIMIT $4 FOR UPDATE OF q SKIP LOCKED
+), fitting AS MATERIALIZED (
+    SELECT place, due_at FROM (
+        SELECT p.*, sum(parts) OVER w AS total, row_number() OVER w AS rank
+        FROM picked p WINDOW w AS (ORDER BY due_at, message_id)
+    ) s WHERE total <= $4 OR rank = 1
+), leased AS (
+    UPDATE queue q SET due_at = NULL, leased_until = $5, holder = $6, attempts = q.attempts + 1 FROM fitting f
+    WHERE q.ctid = f.place
+    RETURNING f.due_at, q.account_id, q.message_id, q.batch_id, q.msisdn, q.attempts, q.parts
+), numbered AS (
+    INSERT INTO commits AS c (line, number, at)
+    SELECT $7::bigint, $8::bigint, (extract(epoch FROM now()) * 1000)::bigint WHERE EXISTS (SELECT FROM fitting)
+    ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number
 )
-SELECT l.account_id, l.message_id, l.batch_id, l.msisdn, l.attempts, l.parts, b.dca, b.body, b.originator, b.msg_class,
-b.valid_until
+SELECT (SELECT number FROM numbered), l.due_at, l.account_id, l.message_id, l.batch_id, l.msisdn, l.attempts, l.parts,
+b.dca, b.body, b.originator, b.msg_class, b.valid_until
 FROM leased l CROSS JOIN LATERAL (
-    SELECT * FROM batches WHERE account_id = l.account_id AND batch_id = l.batch_id OFFSET 0
+    SELECT * FROM batches b WHERE b.account_id = l.account_id AND b.batch_id = l.batch_id OFFSET 0
 ) b;
 
 -- name: oldest_due
@@ -75,56 +86,85 @@ SELECT due_at FROM queue WHERE connector = $1 AND due_at IS NOT NULL ORDER BY du
 -- Standings of the parts of messages that have several.
 SELECT k.message_id, p.part_no, p.status, p.assumed FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
 CROSS JOIN LATERAL (
-    SELECT part_no, status, assumed FROM parts WHERE account_id = k.account_id AND message_id = k.message_id
-    AND message_id BETWEEN $3 AND $4 OFFSET 0
+    SELECT part_no, status, assumed FROM parts p
+    WHERE p.account_id = k.account_id AND p.message_id = k.message_id AND p.message_id BETWEEN $3 AND $4 OFFSET 0
 ) p;
 
 -- name: lock_messages
--- Messages with what judging their news needs of batch and account, locked in the order given; the queue's columns are
--- read after the lock is held.
+-- Messages with what judging their news needs of batch and account, locked in the order in which they are given; the
+-- queue's columns are read after the lock is held.
 SELECT m.message_id, m.batch_id, m.account_id, m.msisdn, m.status, m.assumed, m.seq, m.price_milli, m.refunded_milli,
 m.sent, m.attempts, m.fenced, NULL::bigint, NULL::bigint, m.completed_at, b.parts, b.valid_until, b.want_report,
 b.source_id, a.push_url, a.accept_empty_push
 FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
 CROSS JOIN LATERAL (
-    SELECT * FROM messages WHERE account_id = k.account_id AND message_id = k.message_id
-    AND message_id BETWEEN $3 AND $4 FOR NO KEY UPDATE
+    SELECT * FROM messages m
+    WHERE m.account_id = k.account_id AND m.message_id = k.message_id AND m.message_id BETWEEN $3 AND $4
+    FOR NO KEY UPDATE
 ) m
 CROSS JOIN LATERAL (
-    SELECT parts, valid_until, want_report, source_id FROM batches WHERE account_id = k.account_id
-    AND batch_id = m.batch_id AND batch_id BETWEEN $5 AND $4 OFFSET 0
+    SELECT parts, valid_until, want_report, source_id FROM batches b
+    WHERE b.account_id = k.account_id AND b.batch_id = m.batch_id AND b.batch_id BETWEEN $5 AND $4 OFFSET 0
 ) b
-CROSS JOIN LATERAL (SELECT push_url, accept_empty_push FROM accounts WHERE account_id = k.account_id OFFSET 0) a;
+CROSS JOIN LATERAL (
+    SELECT push_url, accept_empty_push FROM accounts a WHERE a.account_id = k.account_id OFFSET 0
+) a;
 
 -- name: lock_queued
 -- Where messages that are not upstream yet stand in the queue, locked against claims in the order given.
-SELECT q.* FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
+SELECT k.message_id, q.due_at, q.leased_until, q.attempts
+FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
 CROSS JOIN LATERAL (
-    SELECT message_id, due_at, leased_until, attempts FROM queue
-    WHERE account_id = k.account_id AND message_id = k.message_id FOR UPDATE
+    SELECT due_at, leased_until, attempts FROM queue q
+    WHERE q.account_id = k.account_id AND q.message_id = k.message_id FOR UPDATE
 ) q;
 
--- name: save_messages
--- Writes messages back after judging; they are there, and locked: the conflict is how each is found by its key.
-INSERT INTO messages AS m (account_id, message_id, batch_id, msisdn, price_milli, connector, status, assumed, seq, sent,
-refunded_milli, fenced, attempts, completed_at)
-SELECT account_id, message_id, batch_id, msisdn, price_milli, '', status, assumed, seq, sent, refunded_milli, fenced,
-attempts, completed_at
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-$8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])
-AS v(account_id, message_id, batch_id, msisdn, price_milli, status, assumed, seq, sent, refunded_milli, fenced,
-attempts, completed_at)
-ON CONFLICT (account_id, message_id) DO UPDATE SET status = EXCLUDED.status, assumed = EXCLUDED.assumed,
-seq = EXCLUDED.seq, sent = EXCLUDED.sent, refunded_milli = EXCLUDED.refunded_milli, fenced = EXCLUDED.fenced,
-attempts = EXCLUDED.attempts, completed_at = EXCLUDED.completed_at;
-
--- name: leave_queue
--- Takes messages out of the queue, that are locked: taken upstream, or over.
-DELETE FROM queue WHERE ctid = ANY(ARRAY(
-    SELECT q.place FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id) CROSS JOIN LATERAL (
-        SELECT ctid AS place FROM queue WHERE account_id = k.account_id AND message_id = k.message_id OFFSET 0
-    ) q
-));
+-- name: save
+-- Writes messages back after judging, with all that most news changes. The messages are there, and locked: nothing is
+-- inserted. Those that were taken upstream, or are over, leave the queue; history is appended; what upstreams call
+-- parts is learnt; reports are owed as `put_pushes` says.
+WITH saved AS (
+    INSERT INTO messages (account_id, message_id, status, assumed, seq, sent, refunded_milli, fenced, attempts,
+    completed_at, price_milli, batch_id, msisdn, connector)
+    SELECT v.*, 0, 0, '' FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+    $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]) v
+    ON CONFLICT (account_id, message_id) DO UPDATE SET status = EXCLUDED.status, assumed = EXCLUDED.assumed,
+    seq = EXCLUDED.seq, sent = EXCLUDED.sent, refunded_milli = EXCLUDED.refunded_milli, fenced = EXCLUDED.fenced,
+    attempts = EXCLUDED.attempts, completed_at = EXCLUDED.completed_at
+), gone AS (
+    DELETE FROM queue WHERE ctid = ANY(ARRAY(
+        SELECT q.ctid FROM unnest($12::bigint[], $13::bigint[]) AS k(account_id, message_id) CROSS JOIN LATERAL (
+            SELECT q.ctid FROM queue q WHERE q.account_id = k.account_id AND q.message_id = k.message_id OFFSET 0
+        ) q
+    ))
+), told AS (
+    INSERT INTO events (account_id, message_id, event_id, at, kind, status, part_no, connector, upstream_id, detail)
+    SELECT * FROM unnest($14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::bigint[],
+    $20::bigint[], $21::text[], $22::text[], $23::text[])
+), named AS (
+    INSERT INTO upstream_ids (account_id, day, connector, upstream_id, message_id, part_no, attempt)
+    SELECT * FROM unnest($24::bigint[], $25::bigint[], $26::text[], $27::text[], $28::bigint[],
+    $29::bigint[], $30::bigint[])
+    ON CONFLICT DO NOTHING
+), owed AS (
+    INSERT INTO pushes AS p (push_id, message_id, batch_id, account_id, url, msisdn, status, completed_at, source_id,
+    accept_empty, attempts, due_at, owner)
+    SELECT v.*, $43::bigint FROM unnest($31::bigint[], $32::bigint[], $33::bigint[], $34::bigint[], $35::text[],
+    $36::bigint[], $37::bigint[], $38::bigint[], $39::text[], $40::bigint[], $41::bigint[], $42::bigint[])
+    AS v(push_id, message_id, batch_id, account_id, url, msisdn, status, completed_at, source_id, accept_empty,
+    attempts, due_at)
+    ON CONFLICT (account_id, message_id) DO UPDATE SET push_id = EXCLUDED.push_id, batch_id = EXCLUDED.batch_id,
+    url = EXCLUDED.url, status = EXCLUDED.status, completed_at = EXCLUDED.completed_at, attempts = EXCLUDED.attempts,
+    due_at = EXCLUDED.due_at, last_error = '', accept_empty = EXCLUDED.accept_empty,
+    owner = CASE WHEN p.due_at IS NOT NULL AND EXISTS (SELECT FROM nodes n WHERE n.epoch = p.owner AND n.epoch <> 0)
+        THEN p.owner ELSE EXCLUDED.owner END
+    RETURNING message_id, owner
+), numbered AS (
+    INSERT INTO commits AS c (line, number, at)
+    SELECT $44::bigint, $45::bigint, (extract(epoch FROM now()) * 1000)::bigint
+    ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number
+)
+SELECT (SELECT number FROM numbered), (SELECT array_agg(message_id) FROM owed), (SELECT array_agg(owner) FROM owed);
 
 -- name: keep_queued
 -- Lets messages wait in the queue, or be held as they were; one that had left it comes back.
@@ -133,8 +173,8 @@ SELECT v.account_id, v.message_id, m.batch_id, m.msisdn, v.parts, m.connector, v
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
 AS v(account_id, message_id, parts, due_at, leased_until, attempts)
 CROSS JOIN LATERAL (
-    SELECT batch_id, msisdn, connector FROM messages WHERE account_id = v.account_id AND message_id = v.message_id
-    AND message_id BETWEEN $7 AND $8 OFFSET 0
+    SELECT batch_id, msisdn, connector FROM messages m
+    WHERE m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $7 AND $8 OFFSET 0
 ) m
 ON CONFLICT (account_id, message_id) DO UPDATE SET due_at = EXCLUDED.due_at, leased_until = EXCLUDED.leased_until;
 
@@ -143,18 +183,6 @@ ON CONFLICT (account_id, message_id) DO UPDATE SET due_at = EXCLUDED.due_at, lea
 INSERT INTO parts (account_id, message_id, part_no, status, assumed)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
 ON CONFLICT (account_id, message_id, part_no) DO UPDATE SET status = EXCLUDED.status, assumed = EXCLUDED.assumed;
-
--- name: insert_events
--- Appends to the history.
-INSERT INTO events (account_id, message_id, event_id, at, kind, status, part_no, connector, upstream_id, detail)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[],
-$8::text[], $9::text[], $10::text[]);
-
--- name: insert_upstream_ids
--- Learns what upstreams call parts; the same again changes nothing.
-INSERT INTO upstream_ids (account_id, day, connector, upstream_id, message_id, part_no, attempt)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
-ON CONFLICT DO NOTHING;
 
 -- name: put_pushes
 -- Owes reports; a newer one takes the place of an older one of the same message. While the older one is held by a node
@@ -180,20 +208,21 @@ UPDATE accounts a SET credits_milli = a.credits_milli + v.amount FROM (
 ) v WHERE a.account_id = v.account_id;
 
 -- name: match_receipts
--- Parts that an upstream knows by the given ids, submitted on the given days, and where each stands.
+-- Parts that an upstream knows by the given ids, submitted on the given days, and where each stands. The days are rows,
+-- too: of an array the planner does not know which partitions it leaves out.
 SELECT u.upstream_id, u.account_id, u.message_id, u.part_no, m.msisdn, coalesce(p.status, m.status)
 FROM unnest($2::text[]) AS k(upstream_id) CROSS JOIN unnest($3::bigint[]) AS d(day)
 CROSS JOIN LATERAL (
-    SELECT upstream_id, account_id, message_id, part_no FROM upstream_ids
-    WHERE connector = $1 AND upstream_id = k.upstream_id AND day = d.day OFFSET 0
+    SELECT * FROM upstream_ids u
+    WHERE u.connector = $1 AND u.upstream_id = k.upstream_id AND u.day = d.day OFFSET 0
 ) u
 CROSS JOIN LATERAL (
-    SELECT msisdn, status FROM messages WHERE account_id = u.account_id AND message_id = u.message_id OFFSET 0
+    SELECT msisdn, status FROM messages m WHERE m.account_id = u.account_id AND m.message_id = u.message_id OFFSET 0
 ) m
 LEFT JOIN LATERAL (
-    SELECT status FROM parts WHERE account_id = u.account_id AND message_id = u.message_id AND part_no = u.part_no
-    OFFSET 0
-) p ON true;
+    SELECT status FROM parts p
+    WHERE p.account_id = u.account_id AND p.message_id = u.message_id AND p.part_no = u.part_no OFFSET 0
+) p ON TRUE;
 
 -- name: insert_inbox
 -- Keeps what no message has taken.
@@ -228,43 +257,43 @@ SELECT count(*) FROM inbox WHERE is_receipt = 1;
 -- Takes receipts out of the inbox once they have a home; their words are in the history then.
 DELETE FROM inbox WHERE inbox_id = ANY($1::bigint[]);
 
--- name: delete_pushes
--- Forgets pushes that were delivered, unless newer ones have taken their places, or another node owns them now. Both are
--- said twice: what is waited for may be another push afterwards.
-DELETE FROM pushes WHERE owner = $4 AND push_id = ANY($1::bigint[]) AND ctid = ANY(ARRAY(
-    SELECT p.place FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS k(push_id, account_id, message_id)
+-- name: end_pushes
+-- Forgets pushes that were delivered, unless newer ones have taken their places, or another node owns them now; appends
+-- the ends of pushes to their messages' history.
+WITH gone AS (
+    DELETE FROM pushes WHERE ctid = ANY(ARRAY(
+        SELECT p.ctid FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS k(push_id, account_id, message_id)
+        CROSS JOIN LATERAL (
+            SELECT p.ctid FROM pushes p WHERE p.account_id = k.account_id AND p.message_id = k.message_id
+            AND p.push_id = k.push_id AND p.owner = $4 OFFSET 0
+        ) p
+    ))
+), told AS (
+    INSERT INTO events (account_id, message_id, event_id, at, kind, status, part_no, connector, upstream_id, detail)
+    SELECT v.account_id, v.message_id, v.event_id, v.at, v.kind, m.status, 0, '', '', v.detail
+    FROM unnest($5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::text[])
+    AS v(account_id, message_id, event_id, at, kind, detail)
     CROSS JOIN LATERAL (
-        SELECT ctid AS place FROM pushes WHERE account_id = k.account_id AND message_id = k.message_id
-        AND push_id = k.push_id AND owner = $4 OFFSET 0
-    ) p
-));
+        SELECT status FROM messages m
+        WHERE m.account_id = v.account_id AND m.message_id = v.message_id AND m.message_id BETWEEN $11 AND $12 OFFSET 0
+    ) m
+    ON CONFLICT DO NOTHING
+), numbered AS (
+    INSERT INTO commits AS c (line, number, at)
+    SELECT $13::bigint, $14::bigint, (extract(epoch FROM now()) * 1000)::bigint
+    ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number
+)
+SELECT number FROM numbered;
 
 -- name: reschedule_pushes
 -- Sets when failed pushes are tried again; null: never.
-INSERT INTO pushes AS old (push_id, message_id, batch_id, account_id, url, msisdn, status, completed_at, source_id,
-accept_empty, attempts, due_at, last_error, owner)
-SELECT p.push_id, p.message_id, p.batch_id, p.account_id, p.url, p.msisdn, p.status, p.completed_at, p.source_id,
-p.accept_empty, v.attempts, v.due_at, v.detail, p.owner
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[])
-AS v(push_id, account_id, message_id, attempts, due_at, detail)
-CROSS JOIN LATERAL (
-    SELECT * FROM pushes WHERE account_id = v.account_id AND message_id = v.message_id AND push_id = v.push_id
-    AND owner = $7 FOR UPDATE
-) p
-ON CONFLICT (account_id, message_id) DO UPDATE SET attempts = EXCLUDED.attempts, due_at = EXCLUDED.due_at,
-last_error = EXCLUDED.last_error;
-
--- name: push_events
--- Appends the ends of pushes to their messages' history.
-INSERT INTO events (account_id, message_id, event_id, at, kind, status, part_no, connector, upstream_id, detail)
-SELECT v.account_id, v.message_id, v.event_id, v.at, v.kind, m.status, 0, '', '', v.detail
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[])
-AS v(account_id, message_id, event_id, at, kind, detail)
-CROSS JOIN LATERAL (
-    SELECT status FROM messages WHERE account_id = v.account_id AND message_id = v.message_id
-    AND message_id BETWEEN $7 AND $8 OFFSET 0
-) m
-ON CONFLICT DO NOTHING;
+UPDATE pushes p SET attempts = v.attempts, due_at = v.due_at, last_error = v.detail FROM (
+    SELECT k.*, old.ctid AS place FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+    $6::text[]) AS k(push_id, account_id, message_id, attempts, due_at, detail) CROSS JOIN LATERAL (
+        SELECT old.ctid FROM pushes old WHERE old.account_id = k.account_id AND old.message_id = k.message_id
+        AND old.push_id = k.push_id AND old.owner = $7 OFFSET 0
+    ) old
+) v WHERE p.ctid = v.place;
 
 -- name: adopt_pushes
 -- Takes due pushes that are nobody's.
@@ -278,7 +307,8 @@ SELECT push_id, message_id, batch_id, account_id, url, msisdn, status, completed
 due_at FROM pushes WHERE owner = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3;
 
 -- name: orphan_pushes
--- Makes pushes of nodes that are gone nobody's.
+-- Makes pushes of nodes that are gone nobody's. Whose each is, is looked at once more when the row is locked: another
+-- node may have taken it meanwhile.
 WITH RECURSIVE owners(owner) AS (
     (SELECT owner FROM pushes WHERE due_at IS NOT NULL AND owner <> 0 ORDER BY owner LIMIT 1)
     UNION ALL
@@ -324,8 +354,8 @@ SELECT name FROM names WHERE name IS NOT NULL;
 SELECT b.account_id, b.batch_id, b.created_at, b.originator, b.source_id, b.dca, b.body, r.*
 FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, batch_id)
 CROSS JOIN LATERAL (
-    SELECT * FROM batches WHERE account_id = k.account_id AND batch_id = k.batch_id AND batch_id BETWEEN $3 AND $4
-    OFFSET 0
+    SELECT * FROM batches b
+    WHERE b.account_id = k.account_id AND b.batch_id = k.batch_id AND b.batch_id BETWEEN $3 AND $4 OFFSET 0
 ) b
 CROSS JOIN LATERAL (
     SELECT array_agg(m.message_id ORDER BY m.message_id) AS message_ids,
@@ -444,15 +474,17 @@ UPDATE nodes SET epoch = 0 WHERE node_number IN (
 SELECT epoch, roles, host, process FROM nodes WHERE epoch <> 0 ORDER BY epoch;
 
 -- name: bind_owners
--- Every bind with the living node that owns it.
-SELECT b.connector, b.bind_no, coalesce(n.epoch, 0) FROM binds b LEFT JOIN nodes n ON n.epoch = b.epoch AND n.epoch <> 0
-ORDER BY b.connector, b.bind_no;
+-- Every bind with the living node that owns it, and how often it was taken.
+SELECT b.connector, b.bind_no, coalesce(n.epoch, 0), b.fence
+FROM binds b LEFT JOIN nodes n ON n.epoch = b.epoch AND n.epoch <> 0 ORDER BY b.connector, b.bind_no;
 
 -- name: take_binds
--- Gives binds that nobody living owns to a node that lives.
-UPDATE binds b SET epoch = $1, fence = b.fence + 1 FROM unnest($2::text[], $3::bigint[]) AS v(connector, bind_no)
-WHERE b.connector = v.connector AND b.bind_no = v.bind_no AND EXISTS (SELECT FROM nodes n WHERE n.epoch = $1)
-AND NOT EXISTS (SELECT FROM nodes n WHERE n.epoch = b.epoch AND n.epoch <> 0)
+-- Gives binds that nobody living owned to a node that lives, unless they were taken since. What is compared is in the row
+-- itself: where two take one at once, a condition on other tables would not be looked at again for the second.
+UPDATE binds b SET epoch = $1, fence = b.fence + 1
+FROM unnest($2::text[], $3::bigint[], $4::bigint[]) AS v(connector, bind_no, fence)
+WHERE b.connector = v.connector AND b.bind_no = v.bind_no AND b.fence = v.fence
+AND EXISTS (SELECT FROM nodes n WHERE n.epoch = $1)
 RETURNING b.connector, b.bind_no;
 
 -- name: give_binds

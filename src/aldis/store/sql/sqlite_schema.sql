@@ -127,6 +127,14 @@ CREATE TABLE top_ups (
     note         TEXT NOT NULL
 );
 
+CREATE TABLE unfinished_copy (
+    table_name  TEXT NOT NULL PRIMARY KEY,
+    source      TEXT NOT NULL,
+    total_rows  BIGINT NOT NULL,
+    copied_rows BIGINT NOT NULL DEFAULT 0,
+    position    TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+
 CREATE TABLE upstream_ids (
     day          BIGINT NOT NULL,
     connector    TEXT NOT NULL,

@@ -18,7 +18,7 @@ from aldis.store.rows import DAY_MS, KEEP_UPSTREAM_IDS_DAYS, account_of, push_of
 from aldis.store.sqlite import verbs
 from aldis.store.sqlite.context import SQL, Context
 from aldis.store.sqlite.files import DirectoryLock, check_filesystem, check_sqlite
-from aldis.store.sqlite.migrate import migrate
+from aldis.store.sqlite.migrate import migrate, refuse_incomplete
 from aldis.store.sqlite.writer import Writer
 
 log = structlog.get_logger()
@@ -35,7 +35,8 @@ def _keep_plans(connection: apsw.Connection) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
-def _prepare(connection: apsw.Connection) -> None:
+def prepare(connection: apsw.Connection) -> None:
+    """Make a connection one whose commits are on disk."""
     _keep_plans(connection)
     connection.set_busy_timeout(5_000)
     connection.pragma("journal_mode", "wal")
@@ -91,8 +92,9 @@ class SqliteStore:
     def _open(self) -> apsw.Connection:
         connection = apsw.Connection(str(self._path), statementcachesize=STATEMENTS)
         try:
-            _prepare(connection)
+            prepare(connection)
             migrate(connection)
+            refuse_incomplete(connection)
         except BaseException as error:
             connection.close()
             self._lock.release()
@@ -109,7 +111,7 @@ class SqliteStore:
             try:
                 if connection is None:
                     connection = apsw.Connection(str(self._path))
-                    _prepare(connection)
+                    prepare(connection)
                 self.wal_bytes = wal.stat().st_size if wal.exists() else 0
                 big = self.wal_bytes > WAL_LIMIT_BYTES
                 mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if big else apsw.SQLITE_CHECKPOINT_PASSIVE
