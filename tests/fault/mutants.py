@@ -23,6 +23,7 @@ from aldis.push.engine import PushEngine
 
 ROUNDS = 6
 _GAP_S = 0.02
+_LONG_GAP_S = 0.1
 _running: set["asyncio.Task[None]"] = set()
 
 
@@ -138,7 +139,7 @@ def lane_tells_early() -> None:
             await body(tx, jobs)
             for job in jobs:
                 job.answer()
-            await asyncio.sleep(_GAP_S)
+            await asyncio.sleep(_LONG_GAP_S)
 
         return await attempt(self, connection, group, told)
 
