@@ -173,8 +173,7 @@ class Lane:
     async def _run(self) -> None:
         while not (self._is_closing and not self._queue):
             if not self._queue:
-                self._wake.clear()
-                await self._wake.wait()
+                await self._idle()
                 continue
             group: list[Job] = []
             weight = 0
@@ -187,6 +186,28 @@ class Lane:
                 group.append(job)
             if group:
                 await self._commit(group, weight)
+
+    async def _idle(self) -> None:
+        """Wait for work. A lane that could not write looks meanwhile whether it can again: while its node shows red, a
+        balancer may send it no work to find that out with.
+        """
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(RECONNECT_S if self._problem else None):
+                await self._wake.wait()
+        except TimeoutError:
+            await self._look_again()
+
+    async def _look_again(self) -> None:
+        """Write, and forget the problem if that works."""
+        try:
+            connection = await self._connected()
+            await connection.execute(SQL["last_commit"], self._line)
+            self._problem = ""
+        except LedgerUnavailable:
+            pass  # it was tried a moment ago
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at again
+            self._drop(words_of(error))
 
     async def _commit(self, group: list[Job], weight: int) -> None:
         """Commit; whatever surprise there is, the lane lives on and every job has its answer."""
