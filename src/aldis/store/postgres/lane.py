@@ -188,8 +188,9 @@ class Lane:
                 await self._commit(group, weight)
 
     async def _idle(self) -> None:
-        """Wait for work. A lane that could not write looks meanwhile whether it can again: while its node shows red, a
-        balancer may send it no work to find that out with.
+        """Wait for work; a lane that could not write looks meanwhile whether it can again.
+
+        While its node shows red, a balancer may send it no work to find that out with.
         """
         self._wake.clear()
         try:
