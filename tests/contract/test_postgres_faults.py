@@ -59,7 +59,7 @@ class _LostAtCommit:
         ):
             pass
         await other.close()
-        raise asyncpg.ConnectionDoesNotExistError
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
 
 
 async def _note(tx: Tx, items: list[str]) -> list[None]:
@@ -91,7 +91,7 @@ class _Lost:
     """A connection that is gone."""
 
     def __getattr__(self, name: str) -> Any:
-        raise asyncpg.ConnectionDoesNotExistError
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
 
     def is_closed(self) -> bool:
         return False
