@@ -128,7 +128,7 @@ class SteadyFlow:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_over = False
         self._admitted = self._claimed = 0
-        self._samples: dict[str, list[tuple[float, float]]] = {"claim": [], "admit": [], "record": []}
+        self._samples: dict[str, list[tuple[float, float, int]]] = {"claim": [], "admit": [], "record": []}
 
     async def run(self) -> dict[str, Any]:
         self._started_at = time.monotonic()
@@ -174,14 +174,14 @@ class SteadyFlow:
         started_at = time.monotonic()
         await self._worker.store.admit(batches)
         self._admitted += len(batches)
-        self._note("admit", started_at)
+        self._note("admit", started_at, len(batches))
 
     async def _claim_all(self) -> None:
         while not (self._is_over and self._claimed >= self._admitted):
             started_at = time.monotonic()
             dues = await self._worker.ledger.claim(CONNECTOR, _CLAIM, LEASE_MS)
             self._claimed += len(dues)
-            self._note("claim", started_at)
+            self._note("claim", started_at, len(dues))
             if dues:
                 self._begin(self._record(dues))
             if len(dues) < _CLAIM:
@@ -199,11 +199,11 @@ class SteadyFlow:
                 for due, news_id in zip(dues, news_ids, strict=True)
             ]
         )  # fmt: skip
-        self._note("record", started_at)
+        self._note("record", started_at, len(dues))
 
-    def _note(self, what: str, started_at: float) -> None:
+    def _note(self, what: str, started_at: float, messages: int) -> None:
         now = time.monotonic()
-        self._samples[what].append((now - self._started_at, now - started_at))
+        self._samples[what].append((now - self._started_at, now - started_at, messages))
 
     def _slices(self, begin: float, end: float) -> list[dict[str, Any]]:
         edges = [begin + n * SLICE_S for n in range(max(1, int((end - begin) // SLICE_S)))] + [end]
@@ -213,8 +213,9 @@ class SteadyFlow:
         ]
 
     def _slice(self, name: str, low: float, high: float) -> dict[str, float]:
-        times = [spent for at, spent in self._samples[name] if low <= at < high]
-        return {"count": len(times), **_times(times)}
+        found = [(spent, messages) for at, spent, messages in self._samples[name] if low <= at < high]
+        messages = sum(messages for _, messages in found)
+        return {"count": len(found), "messages": messages, **_times([spent for spent, _ in found])}
 
 
 async def _run(job: dict[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class _LostAtCommit:
         ):
             pass
         await other.close()
-        raise asyncpg.ConnectionDoesNotExistError
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
 
 
 async def _note(tx: Tx, items: list[str]) -> list[None]:
@@ -85,3 +85,35 @@ async def test_a_commit_that_a_crash_undid_is_not_taken_for_another_with_the_sam
             await lane.call(_note, ["lost"])
         await lane.close()
         assert {row[0] for row in cluster.fetch("SELECT text FROM notes")} == {"kept", "other"}
+
+
+class _Lost:
+    """A connection that is gone."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    def is_closed(self) -> bool:
+        return False
+
+    def terminate(self) -> None:
+        pass
+
+
+async def test_a_lane_finds_out_by_itself_that_the_database_is_back(postgres_url: str) -> None:
+    """PROMISE-13. Seen in pg-restart: a node stayed red until somebody submitted, and a balancer lets nobody."""
+    first = await asyncpg.connect(postgres_url)
+    await migrate(first)
+    await first.close()
+    lane = Lane("test", postgres_url, Seat(), CommitStats(lambda pushes: None), lambda kind: None)
+    await lane.open()
+    assert lane._connection is not None
+    lane._connection.terminate()
+    lane._connection = _Lost()  # type: ignore[assignment]
+    with pytest.raises(LedgerUnavailable):
+        await lane.call(_note, ["refused"])
+    assert lane.problems()
+    async with asyncio.timeout(20):
+        while lane.problems():
+            await asyncio.sleep(0.05)
+    await lane.close()

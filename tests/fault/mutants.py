@@ -23,6 +23,7 @@ from aldis.push.engine import PushEngine
 
 ROUNDS = 6
 _GAP_S = 0.02
+_LONG_GAP_S = 0.1
 _running: set["asyncio.Task[None]"] = set()
 
 
@@ -138,7 +139,7 @@ def lane_tells_early() -> None:
             await body(tx, jobs)
             for job in jobs:
                 job.answer()
-            await asyncio.sleep(_GAP_S)
+            await asyncio.sleep(_LONG_GAP_S)
 
         return await attempt(self, connection, group, told)
 
@@ -159,12 +160,22 @@ def fence_ignored() -> None:
 
 
 def dead_node_claims() -> None:
-    """A node goes on claiming and sending though others have found it dead."""
+    """A node claims and sends for a while though others have found it dead."""
     from aldis.service.membership import Membership
+    from aldis.store.postgres.nodes import NodeTable
 
     use_plain_loop()
     _rewrite("claim", "AND ($6::bigint = 0 OR EXISTS (SELECT FROM nodes n WHERE n.epoch = $6))", "")
     Membership.may_work = lambda self: True  # type: ignore[method-assign]
+    beat = NodeTable.beat
+
+    async def slow_to_learn(self: NodeTable, epoch: int, *, may_bury: bool) -> Any:
+        found = await beat(self, epoch, may_bury=may_bury)
+        if found is None:
+            await asyncio.sleep(1.0)
+        return found
+
+    NodeTable.beat = slow_to_learn  # type: ignore[method-assign]
 
 
 def pushes_of_others() -> None:

@@ -1,7 +1,7 @@
-"""The fault scenarios in small: crashes, one stop under load, and one node that takes over from another."""
+"""The fault scenarios in small: crashes, one stop under load, and a database that crashes."""
 
 import pytest
-from tests.fault import kill, stop, takeover
+from tests.fault import kill, outage, stop
 from tests.postgres import Binaries
 
 
@@ -18,7 +18,7 @@ def test_a_graceful_stop_under_load_leaves_nothing_lost_and_nothing_in_doubt() -
 
 
 @pytest.mark.e2e
-def test_every_promise_holds_when_one_of_two_nodes_is_killed(postgres_binaries: Binaries) -> None:
-    """PROMISE-17, and all the others on PostgreSQL."""
-    result = takeover.run_kill(rounds=1, seed=2, rate=40.0)
+def test_every_promise_holds_when_the_database_of_two_nodes_crashes(postgres_binaries: Binaries) -> None:
+    """PROMISE-17 and all the others. A killed node would take half a minute: its claims are called off on time."""
+    result = outage.run_restart(rounds=2, seed=2, rate=60.0)
     assert result.ok, result.text

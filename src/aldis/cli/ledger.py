@@ -79,7 +79,8 @@ def check(quick: bool, at: str | None, config: Path | None) -> None:
         report = asyncio.run(
             ledger_check.check(place, quick=quick, on_step=lambda step: status.update(f"Looking at {step}"))
         )
-    table = Table("in the ledger", "", title=place.shown, title_justify="left")
+    click.echo(place.shown)
+    table = Table("in the ledger", "")
     table.columns[1].justify = "right"
     for name, count in report.counts:
         table.add_row(name, f"{count:,}")
