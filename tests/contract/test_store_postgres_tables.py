@@ -12,7 +12,8 @@ from tests.contract.postgres_nodes import Site, result, site
 from tests.postgres import Server, fresh_database
 from tests.stores import Postgres, postgres_opener
 
-from aldis.connectors.base import Accepted, NotSent, Refused
+from aldis.connectors.base import Accepted, Refused
+from aldis.ledger import Ended
 from aldis.model.errors import LedgerUnavailable, SettingsError
 from aldis.model.ids import id_at
 from aldis.model.status import Status
@@ -50,13 +51,12 @@ async def bench(postgres_url: str) -> AsyncIterator[Bench]:
 LARGE = ("queue", "messages", "batches", "parts", "events", "upstream_ids", "pushes", "inbox", "deduplications")
 BY_KEY = {
     "find_duplicates": {"deduplications": {"account_id", "stop_dup_id"}},
-    "pick_due": {"queue": {"connector", "due_at"}},
-    "lease": {"batches": {"batch_id"}},
+    "admit": {"accounts": {"account_id"}},
+    "claim": {"queue": {"connector", "due_at"}, "batches": {"batch_id"}},
     "load_parts": {"parts": {"account_id", "message_id"}},
     "lock_messages": {"messages": {"account_id", "message_id"}, "batches": {"batch_id"}},
     "lock_queued": {"queue": {"account_id", "message_id"}},
-    "save_messages": {},
-    "leave_queue": {"queue": {"account_id", "message_id"}},
+    "save": {"queue": {"account_id", "message_id"}},
     "keep_queued": {"messages": {"account_id", "message_id"}},
     "match_receipts": {
         "upstream_ids": {"connector", "upstream_id"},
@@ -66,14 +66,12 @@ BY_KEY = {
     "parked_receipts": {"inbox": {"connector", "upstream_id"}},
     "overlooked_receipts": {"inbox": {"received_at"}, "upstream_ids": {"connector", "upstream_id"}},
     "delete_inbox": {"inbox": {"inbox_id"}},
-    "delete_pushes": {"pushes": {"account_id", "message_id"}},
+    "end_pushes": {"pushes": {"account_id", "message_id"}, "messages": {"account_id", "message_id"}},
     "reschedule_pushes": {"pushes": {"account_id", "message_id"}},
-    "push_events": {"messages": {"account_id", "message_id"}},
     "adopt_pushes": {"pushes": {"owner", "due_at"}},
     "due_pushes": {"pushes": {"owner", "due_at"}},
     "find_batches": {"batches": {"batch_id"}, "messages": {"account_id", "message_id"}},
     "refund": {"accounts": {"account_id"}},
-    "charge_accounts": {"accounts": {"account_id"}},
     "lock_purses": {"accounts": {"account_id"}},
     "find_accounts": {"accounts": {"username"}},
 }
@@ -284,8 +282,8 @@ async def test_a_snapshot_held_open_does_not_make_claims_read_what_is_dead(bench
     connection = await connect(db.url, "plans")
     read = {}
     for since in (0, store._marks["north"]):
-        values = ("'north'", str(since), str(bench.now), "100", "0")
-        plan = await plan_of(connection, "pick_due", *values, how="ANALYZE, BUFFERS, COSTS OFF, TIMING OFF")
+        values = ("'north'", str(since), str(bench.now), "100", "1", "0", "1", "1")
+        plan = await plan_of(connection, "claim", *values, how="ANALYZE, BUFFERS, COSTS OFF, TIMING OFF")
         [look] = re.findall(r"Index Scan using queue_due.*\n\s+Index Cond.*\n\s+Buffers: shared hit=(\d+)", plan)
         read[since > 0] = int(look)
     assert read[True] * 5 < read[False], "from the beginning, it reads every dead row"
@@ -654,14 +652,12 @@ async def test_a_batch_id_beyond_64_bits_hinders_no_other_look_up(bench: Bench) 
 
 
 async def test_a_message_due_since_ever_leaves_the_queue_when_it_is_over(bench: Bench) -> None:
-    """A time of zero is a time: such a message would be sent again and again."""
+    """A time of zero is a time: such a message would be sent although it is over."""
     ada = await bench.account()
     batch = bench.batch(ada, [4915100000001], due_at=0)
     await bench.ledger.admit(batch)
-    await bench.claim()
-    await bench.outcome(batch.last_message_id, (1, NotSent("cut")), retry_at=0)
-    await bench.claim()
-    await bench.outcome(batch.last_message_id, (1, WRONG), attempt=2)
+    key = bench.key_of(batch.last_message_id)
+    await bench.ledger.record([Ended(*key, bench.ledger.next_id(), NOON, Status.EXPIRED, "too late")])
     assert not await bench.claim()
     state = await bench.store.queue_state(NOON)
     assert (state.due, state.leased) == (0, 0)

@@ -259,9 +259,10 @@ DELETE FROM inbox WHERE inbox_id = ANY($1::bigint[]);
 
 -- name: end_pushes
 -- Forgets pushes that were delivered, unless newer ones have taken their places, or another node owns them now; appends
--- the ends of pushes to their messages' history.
+-- the ends of pushes to their messages' history. Which push and whose it is, is said once more where it is changed: after
+-- a wait for its row it may be another.
 WITH gone AS (
-    DELETE FROM pushes WHERE ctid = ANY(ARRAY(
+    DELETE FROM pushes WHERE push_id = ANY($1::bigint[]) AND owner = $4 AND ctid = ANY(ARRAY(
         SELECT p.ctid FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS k(push_id, account_id, message_id)
         CROSS JOIN LATERAL (
             SELECT p.ctid FROM pushes p WHERE p.account_id = k.account_id AND p.message_id = k.message_id
@@ -293,7 +294,7 @@ UPDATE pushes p SET attempts = v.attempts, due_at = v.due_at, last_error = v.det
         SELECT old.ctid FROM pushes old WHERE old.account_id = k.account_id AND old.message_id = k.message_id
         AND old.push_id = k.push_id AND old.owner = $7 OFFSET 0
     ) old
-) v WHERE p.ctid = v.place;
+) v WHERE p.ctid = v.place AND p.push_id = v.push_id AND p.owner = $7;
 
 -- name: adopt_pushes
 -- Takes due pushes that are nobody's.
