@@ -382,6 +382,7 @@ class Cluster(Server):
         self.directory = Path(tempfile.mkdtemp(prefix="aldis-pg-", dir=parent or home(durable=durable)))
         self._settings: dict[str, Setting] = {**COMMON, **(DURABLE if durable else THROWAWAY), **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._ends = contextlib.ExitStack()
         self._ends.callback(self.close)
         try:
@@ -413,6 +414,13 @@ class Cluster(Server):
         """Return the URL by the Unix socket, which the tests' ban on sockets does not let pass."""
         return f"postgresql://postgres@/{quote(database)}?host={quote(self.directory.as_posix())}&port={self.port}"
 
+    def close(self) -> None:
+        """Let go of the server. If it runs on, somebody else ends it, and nobody waits for its processes."""
+        super().close()
+        for process in (self._process, self._guard):
+            if process is not None and process.returncode is None:
+                process.returncode = 0
+
     def restart(self, mode: StopMode = "fast") -> None:
         """Stop (immediate: as a crash does) and start again, on the same port; also if it was killed before."""
         self._halt(mode)
@@ -435,6 +443,7 @@ class Cluster(Server):
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        self._guard = process
         self._ends.callback(process.wait)
         self._ends.callback(process.terminate)
 

@@ -16,6 +16,7 @@ from aldis.model.status import Status
 from aldis.model.types import Account, AccountId
 from aldis.store.base import Parked
 from aldis.store.postgres import verbs
+from aldis.store.postgres.lane import Seat
 from aldis.store.testing import Bench, StoreContract
 from aldis.store.testing.bench import LEASE_MS, NOON
 
@@ -370,6 +371,26 @@ async def test_what_a_former_owner_says_of_a_push_is_history_alone(db: Site, del
     assert said == ("pushed" if delivered else "push failed")
     await owner.ledger.record_push_results([result(push)])
     assert not await owner.ledger.due_pushes(NOON + 10**9, 10)
+
+
+# PROMISE-8
+@pytest.mark.parametrize("delivered", [True, False])
+async def test_the_end_of_a_push_that_waits_for_a_newer_one_does_not_end_that(db: Site, delivered: bool) -> None:
+    """The newer one is written, and not committed yet, when the older one's end is recorded."""
+    [node] = await db.start()
+    ada = await node.account()
+    await node.send(ada, Accepted("a1"))
+    await node.receipt("a1", "UNDELIV")
+    [older] = node.pushes
+    async with db.transaction(Seat(node.epoch)) as tx:
+        arrival = verbs.Arrival(parked("a1", node.ledger.next_id()), node.ledger.judge, node.ledger._receipt_news)
+        await verbs.receive(tx, [arrival])
+        ended = asyncio.ensure_future(node.ledger.record_push_results([result(older, delivered=delivered)]))
+        await db_waits(db, "Lock")
+    async with asyncio.timeout(10):
+        await ended
+    [newer] = await node.ledger.due_pushes(NOON, 10)
+    assert (newer.status, newer.attempts) == (Status.DELIVERED, 0)
 
 
 # PROMISE-8

@@ -25,7 +25,7 @@ from aldis.store.postgres.connection import (
     words_of,
 )
 from aldis.store.postgres.folded import FoldedRead
-from aldis.store.postgres.lane import SQL, Lane, Seat
+from aldis.store.postgres.lane import CLOSE_S, SQL, Lane, Seat
 from aldis.store.postgres.migrate import migrate, refuse_incomplete
 from aldis.store.rows import account_of, quote
 
@@ -300,9 +300,8 @@ class PostgresStore:
         await asyncio.gather(*(lane.close() for lane in self._lanes))
         await self._batches.close()
         await self._by_name.close()
-        for connection in self._idle:
-            connection.terminate()
-        self._idle.clear()
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(connection.close(timeout=CLOSE_S) for connection in idle), return_exceptions=True)
 
     async def _ask(self, name: str, *arguments: Any) -> list[Any]:
         """Put a question of the machines' or an operator's."""

@@ -155,7 +155,7 @@ WITH saved AS (
     attempts, due_at)
     ON CONFLICT (account_id, message_id) DO UPDATE SET push_id = EXCLUDED.push_id, batch_id = EXCLUDED.batch_id,
     url = EXCLUDED.url, status = EXCLUDED.status, completed_at = EXCLUDED.completed_at, attempts = EXCLUDED.attempts,
-    due_at = EXCLUDED.due_at, last_error = '',
+    due_at = EXCLUDED.due_at, last_error = '', accept_empty = EXCLUDED.accept_empty,
     owner = CASE WHEN p.due_at IS NOT NULL AND EXISTS (SELECT FROM nodes n WHERE n.epoch = p.owner AND n.epoch <> 0)
         THEN p.owner ELSE EXCLUDED.owner END
     RETURNING message_id, owner
@@ -208,12 +208,13 @@ UPDATE accounts a SET credits_milli = a.credits_milli + v.amount FROM (
 ) v WHERE a.account_id = v.account_id;
 
 -- name: match_receipts
--- Parts that an upstream knows by the given ids, submitted on the given days, and where each stands.
+-- Parts that an upstream knows by the given ids, submitted on the given days, and where each stands. The days are rows,
+-- too: of an array the planner does not know which partitions it leaves out.
 SELECT u.upstream_id, u.account_id, u.message_id, u.part_no, m.msisdn, coalesce(p.status, m.status)
-FROM unnest($2::text[]) AS k(upstream_id)
+FROM unnest($2::text[]) AS k(upstream_id) CROSS JOIN unnest($3::bigint[]) AS d(day)
 CROSS JOIN LATERAL (
     SELECT * FROM upstream_ids u
-    WHERE u.connector = $1 AND u.upstream_id = k.upstream_id AND u.day = ANY($3::bigint[]) OFFSET 0
+    WHERE u.connector = $1 AND u.upstream_id = k.upstream_id AND u.day = d.day OFFSET 0
 ) u
 CROSS JOIN LATERAL (
     SELECT msisdn, status FROM messages m WHERE m.account_id = u.account_id AND m.message_id = u.message_id OFFSET 0
@@ -232,10 +233,11 @@ $8::text[], $9::text[], $10::text[], $11::bytea[]);
 
 -- name: parked_receipts
 -- Receipts that waited for the given ids, locked so that they are taken once.
-SELECT i.inbox_id, i.connector, i.received_at, i.is_receipt, i.upstream_id, i.state, i.error, i.source, i.destination,
-i.text, i.pdu FROM inbox i
-WHERE i.is_receipt = 1 AND i.connector = $1 AND i.upstream_id = ANY($2::text[])
-ORDER BY i.inbox_id FOR UPDATE SKIP LOCKED;
+SELECT i.* FROM unnest($2::text[]) AS k(upstream_id)
+CROSS JOIN LATERAL (
+    SELECT inbox_id, connector, received_at, is_receipt, upstream_id, state, error, source, destination, text, pdu
+    FROM inbox WHERE is_receipt = 1 AND connector = $1 AND upstream_id = k.upstream_id FOR UPDATE SKIP LOCKED
+) i ORDER BY i.inbox_id;
 
 -- name: overlooked_receipts
 -- Receipts parked since a time whose id is known: written by one transaction while another one wrote the id.
@@ -243,7 +245,7 @@ SELECT i.inbox_id, i.connector, i.received_at, i.is_receipt, i.upstream_id, i.st
 i.text, i.pdu FROM inbox i
 WHERE i.is_receipt = 1 AND i.received_at >= $1 AND EXISTS (
     SELECT FROM upstream_ids u WHERE u.connector = i.connector AND u.upstream_id = i.upstream_id
-    AND u.day = ANY($2::bigint[])
+    AND u.day = ANY($2::bigint[]) OFFSET 0
 )
 ORDER BY i.received_at LIMIT 1000 FOR UPDATE OF i SKIP LOCKED;
 
@@ -257,9 +259,10 @@ DELETE FROM inbox WHERE inbox_id = ANY($1::bigint[]);
 
 -- name: end_pushes
 -- Forgets pushes that were delivered, unless newer ones have taken their places, or another node owns them now; appends
--- the ends of pushes to their messages' history.
+-- the ends of pushes to their messages' history. Which push and whose it is, is said once more where it is changed: after
+-- a wait for its row it may be another.
 WITH gone AS (
-    DELETE FROM pushes WHERE ctid = ANY(ARRAY(
+    DELETE FROM pushes WHERE push_id = ANY($1::bigint[]) AND owner = $4 AND ctid = ANY(ARRAY(
         SELECT p.ctid FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS k(push_id, account_id, message_id)
         CROSS JOIN LATERAL (
             SELECT p.ctid FROM pushes p WHERE p.account_id = k.account_id AND p.message_id = k.message_id
@@ -291,7 +294,7 @@ UPDATE pushes p SET attempts = v.attempts, due_at = v.due_at, last_error = v.det
         SELECT old.ctid FROM pushes old WHERE old.account_id = k.account_id AND old.message_id = k.message_id
         AND old.push_id = k.push_id AND old.owner = $7 OFFSET 0
     ) old
-) v WHERE p.ctid = v.place;
+) v WHERE p.ctid = v.place AND p.push_id = v.push_id AND p.owner = $7;
 
 -- name: adopt_pushes
 -- Takes due pushes that are nobody's.
@@ -305,8 +308,8 @@ SELECT push_id, message_id, batch_id, account_id, url, msisdn, status, completed
 due_at FROM pushes WHERE owner = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3;
 
 -- name: orphan_pushes
--- Makes pushes of nodes that are gone nobody's. That the owner is gone is looked at once more when the row is locked:
--- another may have taken it meanwhile.
+-- Makes pushes of nodes that are gone nobody's. Whose each is, is looked at once more when the row is locked: another
+-- node may have taken it meanwhile.
 WITH RECURSIVE owners(owner) AS (
     (SELECT owner FROM pushes WHERE due_at IS NOT NULL AND owner <> 0 ORDER BY owner LIMIT 1)
     UNION ALL
@@ -314,11 +317,11 @@ WITH RECURSIVE owners(owner) AS (
     FROM owners o WHERE o.owner IS NOT NULL
 )
 UPDATE pushes p SET owner = 0 FROM (
-    SELECT account_id, message_id, owner FROM pushes WHERE due_at IS NOT NULL AND owner IN (
-        SELECT owner FROM owners o WHERE owner IS NOT NULL AND NOT EXISTS (SELECT FROM nodes n WHERE n.epoch = o.owner)
-    ) LIMIT $1 FOR UPDATE SKIP LOCKED
-) v WHERE p.account_id = v.account_id AND p.message_id = v.message_id
-AND NOT EXISTS (SELECT FROM nodes n WHERE n.epoch = v.owner);
+    SELECT q.account_id, q.message_id FROM owners o CROSS JOIN LATERAL (
+        SELECT account_id, message_id FROM pushes WHERE owner = o.owner AND due_at IS NOT NULL LIMIT $1
+        FOR UPDATE SKIP LOCKED
+    ) q WHERE o.owner IS NOT NULL AND NOT EXISTS (SELECT FROM nodes n WHERE n.epoch = o.owner AND n.epoch <> 0)
+) v WHERE p.account_id = v.account_id AND p.message_id = v.message_id;
 
 -- name: lapsed
 -- Claims whose worker has not been heard of, or is known to be gone.

@@ -158,7 +158,8 @@ CREATE TABLE inbox (
     pdu         BYTEA NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX inbox_upstream ON inbox (connector, upstream_id) WHERE is_receipt = 1;
-CREATE INDEX inbox_received ON inbox (received_at) WHERE is_receipt = 1;
+-- The second condition, which always holds, keeps it from being read whole for a look-up by id.
+CREATE INDEX inbox_received ON inbox (received_at) WHERE is_receipt = 1 AND received_at IS NOT NULL;
 
 -- Reports owed to customers' URLs: one a message, the newest. due_at is null once the last try has failed. owner: the
 -- epoch of the node whose memory holds it; 0: nobody's yet.
