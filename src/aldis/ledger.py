@@ -15,6 +15,7 @@ from aldis.model.types import Account, BatchReport, Push, PushResult
 from aldis.rules.matching import Candidate
 from aldis.store.base import Changes, Due, EventRow, Live, NewBatch, Parked, Store, UpstreamId, Verdict
 from aldis.store.base import News as StoreNews
+from aldis.store.rows import quote
 
 _RETRY = Standing(Status.RETRY_QUEUED)
 _TAKEN = Standing(Status.DELIVERED_UPSTREAM)
@@ -39,7 +40,8 @@ class Submitted(msgspec.Struct, frozen=True, gc=False):
     @property
     def upstream_keys(self) -> Sequence[tuple[str, str]]:
         """The ids that the upstream gave."""
-        return [(self.connector, o.upstream_id) for _, o in self.outcomes if isinstance(o, Accepted) and o.upstream_id]
+        accepted = [outcome for _, outcome in self.outcomes if isinstance(outcome, Accepted) and outcome.upstream_id]
+        return [(self.connector, quote(one.upstream_id)) for one in accepted]
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -297,7 +299,13 @@ def _learn_id(live: Live, news: Submitted, part_no: int, outcome: Accepted, chan
     if outcome.upstream_id:
         changes.upstream_ids.append(
             UpstreamId(
-                news.connector, outcome.upstream_id, live.account_id, live.message_id, part_no, news.attempt, news.at
+                news.connector,
+                quote(outcome.upstream_id),
+                live.account_id,
+                live.message_id,
+                part_no,
+                news.attempt,
+                news.at,
             )
         )
 
@@ -336,10 +344,13 @@ def _close(live: Live, at: int, moved: bool, changes: Changes) -> None:
 
 
 def _keep_going(live: Live, due_at: int) -> None:
-    """Make a moving message due if a part is left to send and nobody holds it; a corrected failure moves again."""
+    """Make a moving message due if a part is left to send and nobody holds it; a corrected failure moves again.
+
+    Where nothing is left to send there is nothing to hold, whoever brought the news.
+    """
     live.completed_at = None
     if all(standing.status not in _NOT_TAKEN_YET for standing in live.standings.values()):
-        live.due_at = None
+        live.due_at = live.leased_until = None
     elif live.leased_until is None and live.due_at is None:
         live.due_at = due_at
 
@@ -400,7 +411,7 @@ def _park(inbox_id: int, delivery: Delivery) -> Parked:
         connector=delivery.connector,
         received_at=delivery.received_at,
         is_receipt=delivery.is_receipt,
-        upstream_id=delivery.upstream_id,
+        upstream_id=quote(delivery.upstream_id),
         state=delivery.state,
         error=delivery.error,
         source=delivery.source,

@@ -150,6 +150,20 @@ class NewsContract:
             assert (due.message_id, due.pending) == (message_id, (parts,))
             await bench.outcome(message_id, (parts, Accepted("b")), attempt=2)
 
+    # PROMISE-13
+    async def test_a_late_answer_ends_the_hold_on_what_needs_no_sending_any_more(self, bench: Bench) -> None:
+        """A retry was under way when the first try turned out to be accepted: no lease is left without a purpose."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Unknown("no answer"))
+        await bench.outcome(message_id, (1, NotSent("it has not left")))
+        [due] = await bench.claim()
+        await bench.outcome(message_id, (1, Accepted("a1")), attempt=1)
+        assert due.attempt == 2 and await bench.status(ada, message_id) is Status.DELIVERED_UPSTREAM
+        assert (await bench.store.queue_state(bench.now)).leased == 0
+        assert await bench.ledger.recover(1 << 62) == 0
+        await bench.outcome(message_id, (1, NotSent("stopping")), attempt=2)
+        assert not await bench.claim()
+
     # PROMISE-3
     async def test_a_zombie_moves_nothing(self, bench: Bench) -> None:
         """B02: whatever a worker says of a claim that was called off, its message stays where it is, paid for."""
@@ -268,6 +282,15 @@ class NewsContract:
 
 class ReceiptContract:
     """T4: receipts in, matched now or later."""
+
+    async def test_an_id_with_a_nul_in_it_is_matched_like_any(self, bench: Bench) -> None:
+        """Some upstreams pad their ids: whichever of the two comes first."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Accepted("a1\0\0"))
+        await bench.receipt("a1\0\0")
+        assert await bench.status(ada, message_id) is Status.DELIVERED
+        await bench.receipt("b2\0")
+        assert await bench.status(ada, await bench.send(ada, Accepted("b2\0"))) is Status.DELIVERED
 
     async def test_a_receipt_delivers_its_message(self, bench: Bench) -> None:
         """11, with the time of its arrival and the upstream's own words in the history."""
