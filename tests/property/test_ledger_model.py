@@ -72,6 +72,8 @@ class Message:
     valid_until: int
     parts: dict[int, Standing]
     attempts: int = 0
+    fenced: int = 0
+    """Claims up to this one were called off: what comes of them moves nothing."""
     lease: int | None = None
     out: list[int] = field(default_factory=list)
     """Parts whose outcome is awaited; after a lapse it may still come."""
@@ -96,7 +98,7 @@ class Message:
                 self.refunded = True
                 self.money.credits += self.price
         elif not self.pending:
-            self.due = None
+            self.due = self.lease = None
         elif self.lease is None and self.due is None:
             self.due = due
         return moved
@@ -225,7 +227,17 @@ class LedgerMachine(RuleBasedStateMachine):
         retry_at = self.bench.now + RETRY_MS
         outcomes = [(n, OUTCOMES[kind](names[n])) for n, kind in kinds.items()]
         self.run(self.bench.outcome(one.message_id, *outcomes, attempt=one.attempts, retry_at=retry_at))
-        one.lease, one.out = None, []
+        if one.attempts > one.fenced:
+            self.end_try(one, kinds, retry_at)
+        one.out = []
+        for n, kind in kinds.items():
+            if kind == "accepted":
+                self.homes[names[n]] = (one.message_id, n)
+                for state in self.parked.pop(names[n], []):
+                    self.hear(names[n], state)
+
+    def end_try(self, one: Message, kinds: dict[int, str], retry_at: int) -> None:
+        one.lease = None
         for n, kind in kinds.items():
             standing = one.parts[n]
             if standing.status is Status.UPSTREAM_UNACKNOWLEDGED and kind in (
@@ -242,11 +254,6 @@ class LedgerMachine(RuleBasedStateMachine):
             one.sent |= kind in ("accepted", "nameless", "unknown")
         if one.settle(retry_at):
             self.moved(one)
-        for n, kind in kinds.items():
-            if kind == "accepted":
-                self.homes[names[n]] = (one.message_id, n)
-                for state in self.parked.pop(names[n], []):
-                    self.hear(names[n], state)
 
     @rule()
     def call_off(self) -> None:
@@ -256,7 +263,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def lapse(self, lapsed: list[Message]) -> None:
         for one in lapsed:
-            one.lease, one.sent = None, True
+            one.lease, one.sent, one.fenced = None, True, one.attempts
             for n in one.pending:
                 one.parts[n] = Standing(Status.UPSTREAM_UNACKNOWLEDGED)
             if one.settle(0):
