@@ -6,10 +6,10 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt lint types floors bench fault docs lock clean
+.PHONY: help setup setup-postgres run test check fmt lint types floors bench fault docs lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Aldis needs Python 3.11 or newer: set PYTHON=/path/to/python3.11"; exit 1; }
@@ -27,6 +27,9 @@ $(DEV): requirements/dev.txt $(RUNTIME)
 	@touch $@
 
 setup: $(RUNTIME) ## Make .venv from the lock file; .venv/bin/aldis is the command
+
+setup-postgres: $(RUNTIME) ## Add to .venv what a ledger on PostgreSQL needs: its driver
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/postgres.txt
 
 run: setup ## Start the server with the built-in network simulator and a demo account
 	@$(BIN)/aldis demo
@@ -60,7 +63,8 @@ docs: $(DEV) ## Write the generated blocks of the documentation again
 lock: $(DEV) ## Resolve the dependencies again and write the lock files
 	@$(BIN)/pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml -o requirements/runtime.txt
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c requirements/runtime.txt --group dev -o requirements/dev.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c requirements/runtime.txt --extra postgres pyproject.toml -o requirements/postgres.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c requirements/postgres.txt --group dev -o requirements/dev.txt
 	@echo 'hatchling editables' | tr " " "\n" | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url - -o requirements/build.txt
 
 clean: ## Remove .venv and caches (your data stays)

@@ -54,6 +54,9 @@ class Engine(Protocol):
     async def open(self, on_pushes: Callable[[list[Push]], None]) -> Any:
         """Open the store; an `OpenStore`."""
 
+    def opener(self, **options: Any) -> OpenStore:
+        """Return how to open the store with options that both engines have."""
+
     def look(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask for what is on disk, over a connection of its own; values are $1, $2 in the query."""
 
@@ -86,6 +89,9 @@ class Sqlite:
 
     async def open(self, on_pushes: Callable[[list[Push]], None]) -> SqliteStore:
         return SqliteStore(self.directory, on_pushes)
+
+    def opener(self, **options: Any) -> OpenStore:
+        return sqlite_opener(self.directory, **options)
 
     def look(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         look = apsw.Connection(str(self.directory / "ledger.sqlite"), flags=apsw.SQLITE_OPEN_READONLY)
@@ -130,6 +136,9 @@ class Postgres:
         self.url = url
         self.open = postgres_opener(url)
         self._administration = Administration(url)
+
+    def opener(self, **options: Any) -> OpenStore:
+        return postgres_opener(self.url, **options)
 
     def look(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in self._administration.fetch(query, *values)]

@@ -236,6 +236,22 @@ async def test_a_receipt_and_its_response_in_two_transactions_miss_each_other_fo
     assert await other.rematch() == 0
 
 
+async def test_what_one_node_looks_at_again_another_leaves_alone(db: Site) -> None:
+    one, other = await db.start(2)
+    ada = await one.account()
+    [message_id] = await one.submit(ada)
+    await one.claim()
+    judge, as_news = one.ledger.judge, one.ledger._receipt_news
+    async with db.transaction() as tx:
+        await verbs.record(tx, [verbs.NewsItem(one.submitted(message_id, (1, Accepted("a1"))), judge, as_news)])
+        await one.receipt("a1")
+    async with db.transaction() as tx:
+        assert await verbs.rematch(tx, [verbs.Rematch(0, NOON, judge, as_news)]) == [1]
+        async with asyncio.timeout(2):
+            assert await other.rematch() == 0
+    assert (await one.status(ada, message_id), await one.parked()) == (Status.DELIVERED, 0)
+
+
 async def test_what_is_rematched_is_what_was_parked_since(db: Site) -> None:
     [node] = await db.start()
     ada = await node.account()

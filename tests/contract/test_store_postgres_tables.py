@@ -259,7 +259,7 @@ async def test_what_is_committed_a_little_late_needs_no_sweep(bench: Bench, monk
     ada = await bench.account()
     await bench.submit(ada)
     await bench.claim()
-    await bench.ledger.admit(bench.batch(ada, [4915100000002], due_at=NOON - engine.LATE_COMMIT_MS))
+    await bench.ledger.admit(bench.batch(ada, [4915100000002], due_at=NOON - 500))
     assert len(await bench.claim()) == 1
 
 
