@@ -164,7 +164,7 @@ async def test_everything_is_counted(sqlite: LedgerPlace, postgres_url: str) -> 
         }  # fmt: skip
 
 
-async def test_what_is_no_ledger_is_said_to_be_none(sqlite: LedgerPlace, postgres_url: str) -> None:
+async def test_what_is_no_ledger_is_said_to_be_none(sqlite: LedgerPlace, empty_postgres_url: str) -> None:
     with pytest.raises(SettingsError, match=r"there is no ledger .*ledger\.sqlite"):
         await check(sqlite, quick=True)
     assert sqlite.directory
@@ -173,7 +173,7 @@ async def test_what_is_no_ledger_is_said_to_be_none(sqlite: LedgerPlace, postgre
     with pytest.raises(SettingsError, match="can't be read as a ledger"):
         await check(sqlite, quick=True)
     with pytest.raises(SettingsError, match="the database holds no ledger"):
-        await check(LedgerPlace(None, postgres_url), quick=True)
+        await check(LedgerPlace(None, empty_postgres_url), quick=True)
     with pytest.raises(SettingsError, match="the ledger's database can't be used"):
         await check(LedgerPlace(None, "postgresql://nobody@127.0.0.1:1/none"), quick=True)
 

@@ -73,7 +73,7 @@ class Message:
     parts: dict[int, Standing]
     attempts: int = 0
     fenced: int = 0
-    """Claims up to this one were called off: what is said of them moves nothing."""
+    """Claims up to this one were called off: what comes of them moves nothing."""
     lease: int | None = None
     out: list[int] = field(default_factory=list)
     """Parts whose outcome is awaited; after a lapse it may still come."""
@@ -227,17 +227,17 @@ class LedgerMachine(RuleBasedStateMachine):
         retry_at = self.bench.now + RETRY_MS
         outcomes = [(n, OUTCOMES[kind](names[n])) for n, kind in kinds.items()]
         self.run(self.bench.outcome(one.message_id, *outcomes, attempt=one.attempts, retry_at=retry_at))
-        one.out = []
         if one.attempts > one.fenced:
-            one.lease = None
-            self.hear_outcomes(one, kinds, retry_at)
+            self.end_try(one, kinds, retry_at)
+        one.out = []
         for n, kind in kinds.items():
             if kind == "accepted":
                 self.homes[names[n]] = (one.message_id, n)
                 for state in self.parked.pop(names[n], []):
                     self.hear(names[n], state)
 
-    def hear_outcomes(self, one: Message, kinds: dict[int, str], retry_at: int) -> None:
+    def end_try(self, one: Message, kinds: dict[int, str], retry_at: int) -> None:
+        one.lease = None
         for n, kind in kinds.items():
             standing = one.parts[n]
             if standing.status is Status.UPSTREAM_UNACKNOWLEDGED and kind in (
