@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+import structlog
 from tests.postgres import GIVEN, Binaries, Cluster, Missing, Server, find_binaries, fresh_database, remove
 from tests.stores import ENGINES, Engine, Postgres, Sqlite, postgres_opener
 
@@ -123,6 +124,13 @@ def described() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A traceback with the values of all variables takes a second to write, and nobody reads those of tests that pass.
+    structlog.configure(
+        processors=[
+            *structlog.get_config()["processors"][:-1],
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+        ]
+    )
     shared: str | None = getattr(config, "workerinput", {}).get("aldis_run")
     config.stash[RUN] = Run(Path(shared)) if shared else Run.begin()
 

@@ -364,7 +364,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert state.leased == len(self.live(lambda one: one.lease is not None))
 
 
-@pytest.mark.parametrize(("engine", "examples"), [("sqlite", 40), ("postgres", 12)], indirect=["engine"], ids=ENGINES)
+@pytest.mark.parametrize(("engine", "examples"), [("sqlite", 40), ("postgres", 8)], indirect=["engine"], ids=ENGINES)
 def test_the_ledger_does_as_the_model_does(engine: Engine, examples: int) -> None:
     run = settings(
         max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)

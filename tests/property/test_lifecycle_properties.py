@@ -151,7 +151,7 @@ def expected(heard: Sequence[Sequence[str]]) -> Status:
 MESSAGES = st.lists(st.lists(st.lists(STATES, max_size=4), min_size=1, max_size=3), min_size=1, max_size=5)
 
 
-@settings(max_examples=30, **ON_A_STORE)
+@settings(max_examples=20, **ON_A_STORE)
 @given(heard=MESSAGES, rng=st.randoms(use_true_random=False))
 def test_receipts_in_any_order_and_grouping_end_a_message_the_same(
     engine: Engine, heard: list[list[list[str]]], rng: random.Random
@@ -181,7 +181,7 @@ def test_receipts_in_any_order_and_grouping_end_a_message_the_same(
     on_bench(engine, check)
 
 
-@settings(max_examples=15, **ON_A_STORE)
+@settings(max_examples=10, **ON_A_STORE)
 @given(states=st.lists(STATES, min_size=1, max_size=8))
 def test_versions_rise_with_each_change_and_nothing_illegal_is_shown(engine: Engine, states: list[str]) -> None:
     async def check(bench: Bench) -> None:
