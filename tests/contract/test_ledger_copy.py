@@ -15,7 +15,7 @@ from tests.ledgers import Traffic, picture
 from tests.postgres import Server, fresh_database
 from tests.stores import postgres_opener, sqlite_opener
 
-from aldis.connectors.base import Accepted, NotSent, Unknown
+from aldis.connectors.base import Accepted, Unknown
 from aldis.model.errors import SettingsError
 from aldis.model.status import Status
 from aldis.service.ledger_check import check
