@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from aldis.service.settings import NO_DRIVER
 from conftest import ALDIS, Program, aldis
 
 pytestmark = pytest.mark.e2e
@@ -105,5 +106,5 @@ def test_without_the_driver_it_is_said_how_to_get_it(folder: Path) -> None:
     (folder / "asyncpg").mkdir()
     (folder / "asyncpg" / "__init__.py").write_text("raise ModuleNotFoundError('no asyncpg', name='asyncpg')")
     ended = aldis(folder, "ledger", "check", "--at", "postgresql://u@127.0.0.1:1/none", PYTHONPATH=str(folder))
-    assert (ended.returncode, ended.stderr) == (1, "aldis: PostgreSQL needs asyncpg: pip install 'aldis[postgres]'\n")
+    assert (ended.returncode, ended.stderr) == (1, f"aldis: {NO_DRIVER}\n")
     assert aldis(folder, "ledger", "migrate", PYTHONPATH=str(folder)).returncode == 0

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from aldis.model.errors import SettingsError
-from aldis.service.settings import Settings
+from aldis.service.settings import NO_DRIVER, Settings
 
 _POSTGRES = ("postgresql://", "postgres://")
 
@@ -90,5 +90,5 @@ def postgres_engine() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "asyncpg":
             raise
-        raise SettingsError("PostgreSQL needs asyncpg: pip install 'aldis[postgres]'") from None
+        raise SettingsError(NO_DRIVER) from None
     return aldis.store.postgres

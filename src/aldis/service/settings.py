@@ -19,6 +19,7 @@ from aldis.rules.routing import Route
 Network = IPv4Network | IPv6Network
 ENV_PREFIX = "ALDIS_"
 SQLITE = "sqlite"
+NO_DRIVER = "PostgreSQL needs its driver, asyncpg: pip install 'aldis[postgres]', or in a checkout make setup-postgres"
 ROLES = frozenset({"web", "dispatch", "push"})
 MOST_WRITERS = 32
 _LARGEST = 1 << 53
@@ -354,7 +355,7 @@ def _check_ledger(url: str, roles: Sequence[str]) -> None:
     elif not url.startswith(("postgresql://", "postgres://")):
         raise SettingsError("ledger.url: sqlite, or postgresql://user:password@host:port/database is wanted")
     elif find_spec("asyncpg") is None:
-        raise SettingsError("ledger.url: PostgreSQL needs its driver: pip install 'aldis[postgres]'")
+        raise SettingsError(f"ledger.url: {NO_DRIVER}")
 
 
 def _settings(raw: dict[str, Any], connectors: list[ConnectorConfig], routes: list[Route]) -> Settings:
