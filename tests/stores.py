@@ -1,5 +1,6 @@
 """How tests open each engine's store, and what they do to it behind its back."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -46,6 +47,13 @@ def postgres_opener(url: str, **options: Any) -> OpenStore:
         return await PostgresStore.open(url, on_pushes, lambda: NOON, must_be_durable=False, **options)
 
     return open_store
+
+
+async def until_lost(store: PostgresStore) -> None:
+    """Wait until a store knows that its connections were cut: else it is in doubt of what it sends on them."""
+    async with asyncio.timeout(30):
+        while not all(lane._connection is None or lane._connection.is_closed() for lane in store._lanes):
+            await asyncio.sleep(0.01)
 
 
 class Engine(Protocol):
@@ -149,6 +157,7 @@ class Postgres:
         name = self.url.rpartition("/")[2]
         self.look(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         self.cut("aldis %")
+        await until_lost(store)
         try:
             yield
         finally:

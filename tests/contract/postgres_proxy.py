@@ -7,12 +7,28 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
+SINGLE = b"WITH paid AS"
+"""How the statement begins that commits itself."""
 
 Fate = Literal["pass", "reply lost", "never sent", "held"]
 
 
+def name_of_parsed(chunk: bytes) -> bytes:
+    """Return the name, with the byte that ends it, under which a Parse message has a statement kept."""
+    assert chunk.startswith(b"P"), "statements are parsed before they are bound, one by one"
+    return chunk[5 : chunk.index(b"\x00", 5) + 1]
+
+
+def commits(chunk: bytes, single: bytes) -> bool:
+    """Tell whether what is sent commits: a COMMIT, or a Bind of the statement of a name, to no portal's name."""
+    return chunk.endswith(COMMIT) or (bool(single) and chunk.startswith(b"B") and chunk.startswith(single, 6))
+
+
 class Proxy:
-    """Passes bytes on; `fate` is what becomes of the next COMMIT, and the connection that it came on is cut."""
+    """Passes bytes on; `fate` is what becomes of the next commit, and the connection that it came on is cut.
+
+    A commit is a COMMIT, or the run of a statement that commits itself.
+    """
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
@@ -21,9 +37,9 @@ class Proxy:
         self.url = ""
         self.fate: Fate = "pass"
         self.hit = asyncio.Event()
-        """Set once a COMMIT has met its fate."""
+        """Set once a commit has met its fate."""
         self.may_commit = asyncio.Event()
-        """Lets a COMMIT that is held go on to the server, whose client is gone."""
+        """Lets a commit that is held go on to the server, whose client is gone."""
         self.open_to_new = True
 
     async def start(self) -> None:
@@ -52,9 +68,12 @@ class Proxy:
         assert self._target.hostname is not None
         upstream_reader, upstream = await asyncio.open_connection(self._target.hostname, self._target.port)
         answers = asyncio.ensure_future(_pass_on(upstream_reader, writer))
+        single = b""
         try:
             while chunk := await reader.read(1 << 16):
-                if chunk.endswith(COMMIT) and self.fate != "pass":
+                if SINGLE in chunk:
+                    single = name_of_parsed(chunk)
+                if self.fate != "pass" and commits(chunk, single):
                     fate, self.fate = self.fate, "pass"
                     answers.cancel()
                     await self._meet(fate, chunk, upstream_reader, upstream, writer)

@@ -12,10 +12,10 @@ import pytest
 from tests.conftest import make_tables
 from tests.contract.postgres_proxy import Proxy, proxy
 from tests.postgres import Binaries, Cluster, Server, home
-from tests.stores import Postgres, postgres_opener
+from tests.stores import Postgres, postgres_opener, until_lost
 
 from aldis.connectors.base import Accepted, Refused
-from aldis.model.errors import LedgerUnavailable
+from aldis.model.errors import LedgerUnavailable, NoCredits
 from aldis.model.status import Status
 from aldis.model.types import PushResult
 from aldis.store.postgres import PostgresStore, lane
@@ -95,12 +95,17 @@ async def works(bench: Bench, account: Any) -> None:
 # A commit in doubt
 
 
+ways = pytest.mark.parametrize("number", [0, 7], ids=["with one statement", "with several"])
+"""How a batch is written: those with a number of the customer's need more than one statement."""
+
+
 # PROMISE-16
+@ways
 async def test_a_commit_whose_answer_was_lost_is_acknowledged_once(
-    network: Proxy, remote: Bench, database: Postgres
+    network: Proxy, remote: Bench, database: Postgres, number: int
 ) -> None:
     ada = await remote.account()
-    batch = remote.batch(ada, [4915100000001], number=7)
+    batch = remote.batch(ada, [4915100000001], number=number)
     network.fate = "reply lost"
     async with asyncio.timeout(20):
         assert await remote.ledger.admit(batch) == batch.batch_id
@@ -117,9 +122,12 @@ async def test_a_commit_whose_answer_was_lost_is_acknowledged_once(
 
 
 # PROMISE-16
-async def test_a_commit_that_did_not_happen_is_refused_and_works_when_repeated(network: Proxy, remote: Bench) -> None:
+@ways
+async def test_a_commit_that_did_not_happen_is_refused_and_works_when_repeated(
+    network: Proxy, remote: Bench, number: int
+) -> None:
     ada = await remote.account()
-    batch = remote.batch(ada, [4915100000001])
+    batch = remote.batch(ada, [4915100000001], number=number)
     network.fate = "never sent"
     with pytest.raises(LedgerUnavailable):
         await remote.ledger.admit(batch)
@@ -140,19 +148,85 @@ async def test_a_commit_that_did_not_happen_is_refused_and_works_when_repeated(n
     assert await remote.credits(ada) == 100_000
 
 
+async def test_of_a_group_whose_answer_was_lost_each_call_hears_its_own(network: Proxy, remote: Bench) -> None:
+    """One could pay, one could not, and one has a number: what was not written is refused, and works when repeated."""
+    ada, bob = await remote.account("ada"), await remote.account("bob", credits_milli=500)
+    paid, unpaid = remote.batch(ada, [4915100000001]), remote.batch(bob, [4915100000002])
+    numbered = remote.batch(ada, [4915100000003], number=7)
+    network.fate = "reply lost"
+    async with asyncio.timeout(20):
+        ends = await asyncio.gather(
+            *(remote.ledger.admit(batch) for batch in (paid, unpaid, numbered)), return_exceptions=True
+        )
+    assert ends[0] == paid.batch_id
+    assert [type(end) for end in ends[1:]] == [LedgerUnavailable] * 2
+    assert await remote.credits(ada) == 99_000
+    assert await remote.ledger.admit(numbered) == numbered.batch_id
+    with pytest.raises(NoCredits):
+        await remote.ledger.admit(unpaid)
+    assert (await remote.credits(ada), await remote.credits(bob)) == (98_000, 500)
+
+
 async def test_while_a_commit_is_in_doubt_its_callers_wait_and_others_go_on(network: Proxy, remote: Bench) -> None:
     """A connection is gone, and the server has not heard of it yet: the transaction may still be committed."""
     ada, bob = await remote.account("ada"), await remote.account("bob")
+    batch = remote.batch(ada, [4915100000001], number=7)
     network.fate = "held"
-    doubtful = asyncio.ensure_future(remote.submit(ada))
+    doubtful = asyncio.ensure_future(remote.ledger.admit(batch))
     async with asyncio.timeout(20):
         await network.hit.wait()
         await remote.submit(bob)
     assert not doubtful.done()
     network.may_commit.set()
     async with asyncio.timeout(20):
-        [message_id] = await doubtful
-    assert await remote.status(ada, message_id) is Status.IN_PROGRESS
+        assert await doubtful == batch.batch_id
+    assert await remote.status(ada, batch.last_message_id) is Status.IN_PROGRESS
+
+
+# PROMISE-16
+async def test_a_statement_that_comes_late_does_not_write_what_was_refused(
+    network: Proxy, remote: Bench, database: Postgres
+) -> None:
+    """It was on its way, with its client gone, when the database was asked what had become of it."""
+    ada = await remote.account()
+    await remote.submit(ada)
+    batch = remote.batch(ada, [4915100000001])
+    network.fate, network.hit = "held", asyncio.Event()
+    with pytest.raises(LedgerUnavailable):
+        await remote.ledger.admit(batch)
+    network.hit.clear()
+    network.may_commit.set()
+    await network.hit.wait()
+    assert database.look("SELECT count(*) FROM batches") == [(1,)]
+    assert await remote.credits(ada) == 99_000
+    await remote.submit(ada)
+
+
+# PROMISE-16
+async def test_a_statement_that_waits_for_a_lock_does_not_write_what_was_refused(
+    bench: Bench, database: Postgres
+) -> None:
+    """Its first, on a line without a commit so far; its process goes on without knowing that its client is gone."""
+    ada = await bench.account()
+    intake = store_of(bench)._intake[0]
+    intake._drop("so that the next line is a new one")
+    blocker = await connections.connect(database.url, "blocker")
+    async with blocker.transaction():
+        await blocker.execute("SELECT FROM accounts FOR UPDATE")
+        batch = bench.batch(ada, [4915100000001])
+        doubtful = asyncio.ensure_future(bench.ledger.admit(batch))
+        waits = "SELECT FROM pg_stat_activity WHERE application_name = 'aldis intake 0' AND wait_event_type = 'Lock'"
+        await until(lambda: database.look(waits))
+        assert intake._connection is not None
+        intake._connection._transport.abort()  # type: ignore[attr-defined]
+        with pytest.raises(LedgerUnavailable):
+            await doubtful
+        assert database.look(waits), "it would be written now"
+    await blocker.close()
+    await until(lambda: not database.look(waits))
+    assert await bench.ledger.find_report(ada.account_id, batch.batch_id, None) is None
+    assert await bench.credits(ada) == 100_000
+    await bench.submit(ada)
 
 
 async def test_a_store_that_is_closed_in_doubt_leaves_nobody_waiting(
@@ -219,6 +293,7 @@ async def test_without_a_database_calls_fail_at_once_and_it_is_known_when_it_is_
     ada = await remote.account()
     network.open_to_new = False
     database.cut("aldis %")
+    await until_lost(store_of(remote))
     async with asyncio.timeout(5):
         for call in (remote.submit(ada), remote.claim(), remote.outcome(1, (1, WRONG)), remote.report(ada, 1)):
             with pytest.raises(LedgerUnavailable):
@@ -393,6 +468,7 @@ async def test_a_database_that_lets_nobody_in_any_more_is_a_problem(
     database.look("SELECT 'connected before nobody can'")
     postgres.fetch(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
     database.cut("aldis %")
+    await until_lost(store_of(bench))
     for _ in range(2):
         with pytest.raises(LedgerUnavailable):
             await bench.submit(ada)

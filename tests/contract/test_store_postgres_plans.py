@@ -19,6 +19,8 @@ LARGE = ("queue", "messages", "batches", "parts", "events", "upstream_ids", "pus
 BY_KEY = {
     "find_duplicates": {"deduplications": {"account_id", "stop_dup_id"}},
     "admit": {"accounts": {"account_id"}},
+    "admit_at_once": {"accounts": {"account_id"}},
+    "batches_there": {"batches": {"batch_id"}},
     "claim": {"queue": {"connector", "due_at"}, "batches": {"batch_id"}},
     "load_parts": {"parts": {"account_id", "message_id"}},
     "lock_messages": {"messages": {"account_id", "message_id"}, "batches": {"batch_id"}},

@@ -206,7 +206,7 @@ def _decide(verdict: Callable[[int, int], int]) -> None:
     async def guess(self: Any, line: int) -> int:
         return verdict(line, self._number)
 
-    Lane._last_commit = guess  # type: ignore[method-assign]
+    Lane._close_line = guess  # type: ignore[method-assign]
 
 
 def _rewrite(query: str, old: str, new: str) -> None:

@@ -25,7 +25,7 @@ from aldis.store.postgres.connection import (
     words_of,
 )
 from aldis.store.postgres.folded import FoldedRead
-from aldis.store.postgres.lane import CLOSE_S, SQL, Lane, Seat
+from aldis.store.postgres.lane import CLOSE_S, SQL, Lane, Seat, Shortcut
 from aldis.store.postgres.migrate import migrate, refuse_incomplete
 from aldis.store.rows import account_of, quote
 
@@ -74,10 +74,10 @@ class PostgresStore:
         self._on_ring = on_ring
         self._retention_ms = retention_ms
 
-        def lane(name: str) -> Lane:
-            return Lane(name, url, self.seat, self.stats, self._ring, max_waiting)
+        def lane(name: str, shortcut: Shortcut | None = None) -> Lane:
+            return Lane(name, url, self.seat, self.stats, self._ring, max_waiting, shortcut)
 
-        self._intake = [lane(f"intake {n}") for n in range(writers)]
+        self._intake = [lane(f"intake {n}", verbs.ADMIT_AT_ONCE) for n in range(writers)]
         self._news = lane("news")
         self._claims = lane("claims")
         self._pushes = lane("pushes")

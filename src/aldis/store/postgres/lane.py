@@ -121,12 +121,36 @@ Verb = Callable[[Tx, list[Any]], Awaitable[Sequence[Any]]]
 """Runs inside the transaction over the items of all calls that were folded; answers item by item."""
 
 
+class Shortcut(NamedTuple):
+    """How a verb does with one statement, which commits itself, what it does with several in a transaction.
+
+    Each round trip to the database waits for a turn of the event loop: with one in place of four, twice as many items
+    pass.
+    """
+
+    verb: Verb
+    fits: Callable[[Sequence[Any]], bool]
+    """Whether a call's items may go this way."""
+    run: Callable[[Tx, list[Any]], Awaitable[Sequence[Any]]]
+    """Answers item by item; None for one that must go the long way, of which nothing was written."""
+    recall: Callable[[Connection, list[Any]], Awaitable[Sequence[Any]]]
+    """Answers for items whose answers were lost with a connection; None for one of which nothing was written."""
+
+
 class _InDoubt(Exception):
     """The connection was lost during the commit."""
 
-    def __init__(self, line: int, number: int | None, tx: Tx) -> None:
-        """Take the connection, the transaction's number on it, None if it has written nothing, and what it did."""
+    def __init__(self, line: int, number: int | None, tx: Tx, to_recall: Sequence[Job] = ()) -> None:
+        """Take the connection, the transaction's number on it, None if it has written nothing, and what it did.
+
+        Args:
+            line: The connection.
+            number: The transaction's on it.
+            tx: What it did.
+            to_recall: Jobs whose answers were lost too, of a shortcut.
+        """
         super().__init__(line, number)
+        self.to_recall = to_recall
         self.line = line
         self.number = number
         self.tx = tx
@@ -153,8 +177,10 @@ class Lane:
         stats: CommitStats,
         ring: Callable[[str], None],
         max_waiting: int = 200_000,
+        shortcut: Shortcut | None = None,
     ) -> None:
         """Take what it is for, the database, the node, who counts, and whom to tell what other nodes should know."""
+        self._shortcut = shortcut
         self.name = name
         self._url = url
         self._seat = seat
@@ -270,7 +296,7 @@ class Lane:
             self._must_write = self._must_write or not is_lost(error)
         answer = error if isinstance(error, OurError) else unavailable(error)
         for job in group:
-            job.error = answer
+            job.fail(answer)
         log.error("commit failed", lane=self.name, problem=self._problem or repr(error), jobs=len(group))
 
     def _drop(self, problem: str) -> None:
@@ -312,6 +338,10 @@ class Lane:
 
     async def _transact(self, group: list[Job]) -> _Done:
         connection = await self._connected()
+        if self._shortcut is not None:
+            group = await self._take_shortcut(connection, self._shortcut, group)
+            if not group:
+                return _Done(Effects(), set(), True)
         for _ in range(CONFLICT_TRIES):
             try:
                 return await self._try(connection, group, self._run_folded)
@@ -325,6 +355,25 @@ class Lane:
                 log.warning("group retried one by one", lane=self.name, error=repr(error), jobs=len(group))
                 return await self._try(connection, group, self._run_singly)
         raise LedgerUnavailable
+
+    async def _take_shortcut(self, connection: Connection, shortcut: Shortcut, group: list[Job]) -> list[Job]:
+        """Do what one statement can; returns the jobs that must go the long way."""
+        fitting = [job for job in group if job.verb is shortcut.verb and shortcut.fits(job.items)]
+        if not fitting:
+            return group
+        self._number += 1
+        tx = Tx(connection, self._seat, (self._line, self._number))
+        try:
+            share_out(fitting, await shortcut.run(tx, items_of(fitting)))
+        except Exception as error:
+            if is_lost(error):
+                raise _InDoubt(self._line, self._number, tx, fitting) from error
+            if is_outage(error):
+                raise
+            return group  # nothing was written: the long way finds out whose fault it is
+        for job in fitting:
+            job.is_done = None not in job.result
+        return [job for job in group if not job.is_done]
 
     async def _try(
         self, connection: Connection, group: list[Job], body: Callable[[Tx, list[Job]], Awaitable[None]]
@@ -401,17 +450,30 @@ class Lane:
         """Ask the database, once it answers again, whether a transaction was committed."""
         is_there = False
         try:
-            is_there = doubt.number is None or await self._last_commit(doubt.line) == doubt.number
+            is_there = doubt.number is None or await self._close_line(doubt.line) == doubt.number
             log.warning("a commit was in doubt", lane=self.name, jobs=len(group), committed=is_there)
+            if is_there and doubt.to_recall:
+                await self._recall(doubt.to_recall)
         finally:  # also of a lane that is closed before the database has answered
-            if not is_there:
-                for job in group:
-                    job.error = LedgerUnavailable()
+            for job in group:
+                if not is_there or (doubt.to_recall and not job.is_done):
+                    job.fail(LedgerUnavailable())
             done = _Done(doubt.tx.effects, doubt.tx.rings, wrote=True) if is_there else None
             self._resolve(group, done, weight)
 
-    async def _last_commit(self, line: int) -> int:
-        """Return the number of a lost connection's last commit, however long it takes to learn it.
+    async def _recall(self, jobs: Sequence[Job]) -> None:
+        """Find out what a shortcut that was committed has answered."""
+        assert self._shortcut is not None
+        connection = await connect(self._url, f"{self.name} doubt", keep_plans=False)
+        try:
+            share_out(jobs, await self._shortcut.recall(connection, items_of(jobs)))
+        finally:
+            connection.terminate()
+        for job in jobs:
+            job.is_done = None not in job.result
+
+    async def _close_line(self, line: int) -> int:
+        """Return the number of a lost connection's last commit, after which there is none; it may take long.
 
         Who waits gets no answer meanwhile: any could be false.
         """
@@ -419,7 +481,7 @@ class Lane:
             try:
                 connection = await connect(self._url, f"{self.name} doubt", keep_plans=False)
                 try:
-                    return int(await connection.fetchval(SQL["last_commit"], line))
+                    return int(await connection.fetchval(SQL["close_line"], line))
                 finally:
                     connection.terminate()
             except Exception as error:  # noqa: BLE001 - it is asked again

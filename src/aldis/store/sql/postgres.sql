@@ -51,6 +51,49 @@ FROM unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[])
 AS c(account_id, credits_milli, quota_day, quota_used) WHERE a.account_id = c.account_id
 RETURNING (SELECT number FROM numbered);
 
+-- name: admit_at_once
+-- Writes the batches of all accounts that can pay for the whole of theirs, as `admit` does; answers with these accounts.
+-- The condition on credits is looked at again, in the row itself, where another transaction was faster. It commits
+-- itself, maybe long after its client is gone: on a line that was closed meanwhile it fails, for NULL is no number.
+-- (IS TRUE keeps the planner from a nested loop of rows and accounts.)
+WITH paid AS MATERIALIZED (
+    UPDATE accounts a SET credits_milli = a.credits_milli - c.charge_milli, quota_day = $27,
+    quota_used = CASE WHEN a.quota_day = $27 THEN a.quota_used ELSE 0 END + c.counted
+    FROM unnest($24::bigint[], $25::bigint[], $26::bigint[]) AS c(account_id, charge_milli, counted)
+    WHERE a.account_id = c.account_id AND a.credits_milli >= c.charge_milli AND (a.daily_quota IS NULL
+    OR CASE WHEN a.quota_day = $27 THEN a.quota_used ELSE 0 END + c.counted <= a.daily_quota)
+    RETURNING a.account_id
+), v AS MATERIALIZED (
+    SELECT * FROM unnest($14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[],
+    $20::text[], $21::bigint[], $22::bigint[], $23::bigint[])
+    AS v(message_id, batch_id, account_id, msisdn, status, price_milli, connector, due_at, completed_at, parts)
+    WHERE (account_id IN (SELECT account_id FROM paid)) IS TRUE
+), batched AS (
+    INSERT INTO batches (account_id, batch_id, created_at, last_message_id, parts, dca, body, originator, msg_class,
+    want_report, source_id, valid_until, charged_milli)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+    $7::bytea[], $8::text[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], $13::bigint[]) AS b(account_id)
+    WHERE (account_id IN (SELECT account_id FROM paid)) IS TRUE
+), written AS (
+    INSERT INTO messages (account_id, message_id, batch_id, msisdn, status, price_milli, connector, completed_at)
+    SELECT account_id, message_id, batch_id, msisdn, status, price_milli, connector, completed_at FROM v
+), queued AS (
+    INSERT INTO queue (account_id, message_id, batch_id, msisdn, parts, connector, due_at)
+    SELECT account_id, message_id, batch_id, msisdn, parts, connector, due_at FROM v WHERE due_at IS NOT NULL
+), numbered AS (
+    INSERT INTO commits AS c (line, number, at)
+    SELECT $28::bigint, $29::bigint, (extract(epoch FROM now()) * 1000)::bigint WHERE EXISTS (SELECT FROM paid)
+    ON CONFLICT (line) DO UPDATE SET number = CASE WHEN c.number >= 0 THEN EXCLUDED.number END, at = EXCLUDED.at
+    RETURNING c.number
+)
+SELECT (SELECT number FROM numbered), account_id FROM paid;
+
+-- name: batches_there
+-- Which of some batches are there.
+SELECT b.batch_id FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, batch_id) CROSS JOIN LATERAL (
+    SELECT batch_id FROM batches b WHERE b.account_id = k.account_id AND b.batch_id = k.batch_id OFFSET 0
+) b;
+
 -- name: claim
 -- Leases due messages of a connector, oldest first, from a low-water mark on, to a node that is alive (or to nobody).
 WITH picked AS MATERIALIZED (
@@ -504,10 +547,11 @@ INSERT INTO commits AS c (line, number, at) SELECT $1::bigint, $2::bigint, (extr
 WHERE pg_current_xact_id_if_assigned() IS NOT NULL
 ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number;
 
--- name: last_commit
--- The number of a connection's last commit, after waiting for the end of one that is under way.
-INSERT INTO commits AS c (line, number, at) VALUES ($1, 0, (extract(epoch FROM now()) * 1000)::bigint)
-ON CONFLICT (line) DO UPDATE SET number = c.number RETURNING c.number;
+-- name: close_line
+-- The number of a connection's last commit, after waiting for the end of one that is under way; nothing is committed
+-- under its name from then on. A closed line keeps its number n as -1 - n.
+INSERT INTO commits AS c (line, number, at) VALUES ($1, -1, (extract(epoch FROM now()) * 1000)::bigint)
+ON CONFLICT (line) DO UPDATE SET number = least(c.number, -1 - c.number) RETURNING -1 - c.number;
 
 -- name: forget_commits
 -- Drops the numbers of connections that have not written since a time.
