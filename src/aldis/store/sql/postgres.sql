@@ -367,12 +367,18 @@ UPDATE pushes p SET owner = 0 FROM (
 ) v WHERE p.account_id = v.account_id AND p.message_id = v.message_id;
 
 -- name: lapsed
--- Claims whose worker has not been heard of, or is known to be gone.
-SELECT account_id, message_id, attempts FROM queue WHERE leased_until <= $1
-UNION ALL
-SELECT q.account_id, q.message_id, q.attempts FROM queue q WHERE q.leased_until > $1 AND q.holder <> 0
-AND NOT EXISTS (SELECT FROM nodes n WHERE n.epoch = q.holder)
-LIMIT $2;
+-- Claims whose worker has not been heard of, or is known to be gone: holder by holder, of whom there are few.
+WITH RECURSIVE holders(holder) AS (
+    (SELECT holder FROM queue WHERE leased_until IS NOT NULL ORDER BY holder LIMIT 1)
+    UNION ALL
+    SELECT (SELECT holder FROM queue WHERE leased_until IS NOT NULL AND holder > h.holder ORDER BY holder LIMIT 1)
+    FROM holders h WHERE h.holder IS NOT NULL
+)
+SELECT q.account_id, q.message_id, q.attempts FROM holders h CROSS JOIN LATERAL (
+    SELECT account_id, message_id, attempts FROM queue WHERE holder = h.holder AND leased_until <=
+    CASE WHEN h.holder = 0 OR EXISTS (SELECT FROM nodes n WHERE n.epoch = h.holder) THEN $1 ELSE 9223372036854775807 END
+    LIMIT $2
+) q LIMIT $2;
 
 -- name: expired
 -- Queued messages whose validity is over, among the ten thousand that wait longest.
