@@ -25,7 +25,8 @@ def _main() -> None:
         profiles[LOOP].runcall(main)
     finally:
         for name, profile in profiles.items():
-            profile.dump_stats(folder / f"{name}.prof")
+            if profile.getstats():  # a ledger on PostgreSQL has no writer's thread
+                profile.dump_stats(folder / f"{name}.prof")
 
 
 if __name__ == "__main__":
