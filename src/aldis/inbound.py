@@ -13,8 +13,9 @@ log = structlog.get_logger()
 
 MAX_GROUP = 2_000
 LOOK_AGAIN_S = 1.0
-OVERLOOKED_MS = 10_000
-"""Longer than any two transactions overlap."""
+AGES_MS = (1_000, 10_000, 60_000, 600_000)
+"""How long a receipt has waited when it is looked at again: its part may have been unknown, or written in a transaction
+that overlapped with its own, or the answer to the submit may have come late."""
 
 
 class Inbound:
@@ -56,16 +57,19 @@ class Inbound:
             tasks.create_task(self._look_again())
 
     async def _look_again(self) -> None:
-        """Give receipts a home that missed the id which they name, for both were written at the same time."""
-        since = 0
+        """Give parked receipts a home that had none when they came: at the start all of them, then each a few times."""
+        until = [0, *(self._ledger.now_ms() - age for age in AGES_MS[1:])]
         while True:
-            try:
-                await self._ledger.rematch(since)
-                since = self._ledger.now_ms() - OVERLOOKED_MS
-            except OurError as error:
-                log.warning("parked receipts are looked at later", error=str(error))
-            except Exception:
-                log.exception("parked receipts can't be looked at")
+            for at, age in enumerate(AGES_MS):
+                since, now = until[at], self._ledger.now_ms() - age
+                try:
+                    await self._ledger.rematch(since, now)
+                    until[at] = now
+                except OurError as error:
+                    log.warning("parked receipts are looked at later", error=str(error))
+                except Exception:
+                    log.exception("parked receipts can't be looked at")
+                    until[at] = now
             await asyncio.sleep(LOOK_AGAIN_S)
 
     async def _write_forever(self) -> None:

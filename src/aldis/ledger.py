@@ -13,7 +13,7 @@ from aldis.model.ids import IdMaker
 from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, BatchReport, Push, PushResult
 from aldis.rules.matching import Candidate
-from aldis.store.base import Changes, Due, EventRow, Live, NewBatch, Parked, Store, UpstreamId, Verdict
+from aldis.store.base import Changes, Due, EventRow, Live, NewBatch, Parked, Span, Store, UpstreamId, Verdict
 from aldis.store.base import News as StoreNews
 from aldis.store.rows import quote
 
@@ -150,10 +150,14 @@ class Ledger:
         parked = [_park(inbox_id, d) for inbox_id, d in zip(ids, deliveries, strict=True)]
         await self.store.receive(parked, self.judge, self._receipt_news)
 
-    async def rematch(self, since: int) -> None:
-        """Look again at receipts that were parked since a time, epoch ms."""
-        while await self.store.rematch(since, self.judge, self._receipt_news):
-            pass
+    async def rematch(self, since: int, until: int) -> int:
+        """Look again at receipts that were parked in a span of time, epoch ms; returns how many found their part."""
+        found = 0
+        rest: Span | None = Span(since, until)
+        while rest:
+            again, rest = await self.store.rematch(rest, self.judge, self._receipt_news)
+            found += again
+        return found
 
     async def recover(self, ended_by: int) -> int:
         """Call off the leases that end by a time, and dead workers'; returns how many messages had one.

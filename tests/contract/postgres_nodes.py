@@ -32,10 +32,6 @@ class NodeBench(Bench):
         await super().open()
         self.ledger = Ledger(self.store, IdMaker(self.number), lambda: self.now)
 
-    async def rematch(self) -> int:
-        """Look for receipts that missed their part, as a node does from time to time."""
-        return await self.store.rematch(0, self.ledger.judge, self.ledger._receipt_news)
-
 
 class Site:
     """A database, its nodes, and a connection past them."""

@@ -14,7 +14,7 @@ from aldis.ledger import Submitted
 from aldis.model.errors import NoCredits
 from aldis.model.status import Status
 from aldis.model.types import Account, AccountId
-from aldis.store.base import Parked
+from aldis.store.base import Parked, Span
 from aldis.store.postgres import verbs
 from aldis.store.postgres.lane import Seat
 from aldis.store.testing import Bench, StoreContract
@@ -246,23 +246,10 @@ async def test_what_one_node_looks_at_again_another_leaves_alone(db: Site) -> No
         await verbs.record(tx, [verbs.NewsItem(one.submitted(message_id, (1, Accepted("a1"))), judge, as_news)])
         await one.receipt("a1")
     async with db.transaction() as tx:
-        assert await verbs.rematch(tx, [verbs.Rematch(0, NOON, judge, as_news)]) == [1]
+        assert await verbs.rematch(tx, [verbs.Rematch(Span(0, NOON + 1), judge, as_news)]) == [(1, None)]
         async with asyncio.timeout(2):
             assert await other.rematch() == 0
     assert (await one.status(ada, message_id), await one.parked()) == (Status.DELIVERED, 0)
-
-
-async def test_what_is_rematched_is_what_was_parked_since(db: Site) -> None:
-    [node] = await db.start()
-    ada = await node.account()
-    [message_id] = await node.submit(ada)
-    await node.claim()
-    async with db.transaction() as tx:
-        answered = node.submitted(message_id, (1, Accepted("a1")))
-        await verbs.record(tx, [verbs.NewsItem(answered, node.ledger.judge, node.ledger._receipt_news)])
-        await node.receipt("a1")
-    assert await node.store.rematch(NOON + 1, node.ledger.judge, node.ledger._receipt_news) == 0
-    assert await node.store.rematch(NOON, node.ledger.judge, node.ledger._receipt_news) == 1
 
 
 def parked(upstream_id: str, inbox_id: int) -> Parked:

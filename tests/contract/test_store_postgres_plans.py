@@ -33,7 +33,7 @@ BY_KEY = {
         "parts": {"account_id", "message_id"},
     },
     "parked_receipts": {"inbox": {"connector", "upstream_id"}},
-    "overlooked_receipts": {"inbox": {"received_at"}, "upstream_ids": {"connector", "upstream_id"}},
+    "parked_since": {"inbox": {"received_at"}},
     "delete_inbox": {"inbox": {"inbox_id"}},
     "end_pushes": {"pushes": {"account_id", "message_id"}, "messages": {"account_id", "message_id"}},
     "reschedule_pushes": {"pushes": {"account_id", "message_id"}},

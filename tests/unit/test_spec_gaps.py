@@ -330,6 +330,12 @@ class StubbornLedger:
         self.asked = asyncio.Event()
         self.error = error
 
+    def now_ms(self) -> int:
+        return 0
+
+    async def rematch(self, since: int, until: int) -> int:
+        return 0
+
     async def receive(self, deliveries: Sequence[Delivery]) -> None:
         self.asked.set()
         if self.error:

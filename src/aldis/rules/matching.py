@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from aldis.rules.spelling import Spelling
+
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A part that an upstream knows by the id in a receipt."""
@@ -14,6 +16,8 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     msisdn: int
     is_final: bool
     """Whether nothing more is expected of this part."""
+    spelling: Spelling = Spelling.SAME
+    """How the receipt's id differs from the one that the upstream gave."""
 
 
 def is_number(msisdn: int, written: str) -> bool:
@@ -24,20 +28,31 @@ def is_number(msisdn: int, written: str) -> bool:
 def choose(candidates: Sequence[Candidate], destination: str) -> Candidate | None:
     """Return the part that a receipt is about, or None where that is not certain.
 
-    An id may have been given twice (a restarted SMSC, a wrapped counter): the number decides, then a part that still
-    waits goes before one that is done, then the newest.
+    An id may have been given twice (a restarted SMSC, a wrapped counter), and another id may look like it: the number
+    decides, then the id as it stands goes before one spelt otherwise, then a part that still waits before one that is
+    done, then the newest.
 
     Args:
-        candidates: All parts with the receipt's id on its connector.
-        destination: The number in the receipt as the upstream wrote it; upstreams that swap or cut it are believed
-            where a single part has the id and still waits. Of one that is done, a receipt for another number is news of
-            a later message with the same id.
+        candidates: All parts with the receipt's id on its connector, and those with one that it may stand for.
+        destination: The number in the receipt as the upstream wrote it. A part whose id is spelt otherwise must have
+            it. Upstreams that swap or cut it are believed where a single part has the very id and still waits: of one
+            that is done, a receipt for another number is news of a later message with the same id.
     """
-    if len(candidates) == 1:
-        [only] = candidates
-        return None if only.is_final and destination and not is_number(only.msisdn, destination) else only
     same_number = [one for one in candidates if is_number(one.msisdn, destination)]
-    pool = same_number or candidates
-    if len({one.msisdn for one in pool}) > 1:
+    if same_number:
+        return _best(same_number)
+    exact = [one for one in candidates if one.spelling is Spelling.SAME]
+    if len(exact) == 1:
+        [only] = exact
+        return None if only.is_final and destination else only
+    return _best(exact)
+
+
+def _best(pool: Sequence[Candidate]) -> Candidate | None:
+    exact = [one for one in pool if one.spelling is Spelling.SAME]
+    if len({one.msisdn for one in exact}) > 1:
         return None
-    return min(pool, key=lambda one: (one.is_final, -one.message_id, one.part_no), default=None)
+    likely = exact or [one for one in pool if not one.is_final] or pool
+    if len({one.spelling for one in likely}) > 1 and len({one.message_id for one in likely}) > 1:
+        return None
+    return min(likely, key=lambda one: (one.is_final, -one.message_id, one.part_no), default=None)

@@ -222,6 +222,26 @@ class QueueState(msgspec.Struct, frozen=True):
     """Receipts that match nothing."""
 
 
+class Span(NamedTuple):
+    """Receipts of the inbox by when they came, oldest first."""
+
+    since: int
+    """Epoch ms."""
+    until: int
+    """Epoch ms; what came then is not in it."""
+    after_id: int = 0
+    """Of those that came at `since`, only those with a larger inbox_id."""
+
+
+class Rematched(NamedTuple):
+    """What came of another look at parked receipts."""
+
+    found: int
+    """How many have found their part."""
+    rest: Span | None
+    """What was not looked at; None: nothing is left."""
+
+
 class Store(Protocol):
     """The tables, whatever engine holds them.
 
@@ -300,11 +320,8 @@ class Store(Protocol):
     async def credits_of(self, account_id: int) -> int:
         """Return the credits of an account in milli-credits."""
 
-    async def rematch(self, since: int, judge: Judge, as_news: AsNews) -> int:
-        """Judge receipts parked since a time whose part is known by now; returns how many found one.
-
-        Where several transactions write at once, a receipt and the id that it names may miss each other.
-        """
+    async def rematch(self, span: Span, judge: Judge, as_news: AsNews) -> Rematched:
+        """Judge the parked receipts of a span whose part can be told by now, at most some hundred."""
 
     async def tidy(self, now: int) -> int:
         """Drop what is past its time, and prepare what will be needed; returns 0 once all is done for now."""

@@ -10,6 +10,7 @@ from aldis.lifecycle import START, Standing, is_final
 from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, AccountId, Dca, Push
 from aldis.rules.matching import Candidate, choose, is_number
+from aldis.rules.spelling import Spelling, origins
 from aldis.store.base import (
     AsNews,
     Changes,
@@ -20,6 +21,8 @@ from aldis.store.base import (
     NewBatch,
     News,
     Parked,
+    Rematched,
+    Span,
     UpstreamId,
     Verdict,
 )
@@ -289,16 +292,36 @@ def judge_all(lives: Mapping[int, Live], news: Sequence[News], judge: Judge) -> 
 
 Found = dict[tuple[str, str], list[Candidate]]
 """(connector, upstream_id) -> the parts that it may mean."""
+_RECENT_DAYS = (0, 1)
+_OLDER_DAYS = tuple(n for n in range(-1, KEEP_UPSTREAM_IDS_DAYS) if n not in _RECENT_DAYS)
 
 
-def days_to_search(today: int) -> tuple[list[int], list[int]]:
-    """Return the days of submission where a receipt's id is looked for: nearly all are of the first two."""
-    return [today, today - 1], [today - n for n in range(-1, KEEP_UPSTREAM_IDS_DAYS) if n not in (0, 1)]
+class Search(NamedTuple):
+    """A look for the parts of receipts, wider than the one before it."""
+
+    days_ago: tuple[int, ...]
+    """Days of submission; -1 is tomorrow, by the clock of another node."""
+    respelt: bool
+    """Whether the ids are looked for that the receipts' may stand for, in place of these."""
+
+    def days(self, today: int) -> list[int]:
+        """Return the days to look at."""
+        return [today - n for n in self.days_ago]
 
 
-def unsettled_ids(receipts: Sequence[Parked], found: Found) -> list[str]:
-    """Return the ids that are to be looked for in further days too, sorted."""
-    return sorted({one.upstream_id for one in receipts if _is_open(found.get((one.connector, one.upstream_id)), one)})
+SEARCHES = tuple(Search(days, respelt) for respelt in (False, True) for days in (_RECENT_DAYS, _OLDER_DAYS))
+"""Nearly all receipts name an id as it was given, within the last two days: the others are looked for then."""
+
+
+def ids_to_find(receipts: Sequence[Parked], found: Found, search: Search) -> dict[str, dict[str, Spelling]]:
+    """Return the ids to look for, and for each the receipts' ids that it may be, and how they are spelt."""
+    wanted: dict[str, dict[str, Spelling]] = {}
+    for one in receipts:
+        if _is_open(found.get((one.connector, one.upstream_id)), one):
+            likely = origins(one.upstream_id) if search.respelt else {one.upstream_id: Spelling.SAME}
+            for upstream_id, spelling in likely.items():
+                wanted.setdefault(upstream_id, {})[one.upstream_id] = spelling
+    return wanted
 
 
 def _is_open(candidates: list[Candidate] | None, receipt: Parked) -> bool:
@@ -307,9 +330,24 @@ def _is_open(candidates: list[Candidate] | None, receipt: Parked) -> bool:
     return bool(receipt.source) and not any(is_number(one.msisdn, receipt.source) for one in candidates)
 
 
-def candidate_of(account_id: int, message_id: int, part_no: int, msisdn: int, status: int) -> Candidate:
-    """Make a candidate of where a part stands."""
-    return Candidate(account_id, message_id, part_no, msisdn, is_final(STATUS[status]))
+def add_candidates(found: Found, connector: str, likely: Mapping[str, Spelling], part: Sequence[Any]) -> None:
+    """Note a part under the receipts' ids that it was found for: account, message, part, number and status."""
+    account_id, message_id, part_no, msisdn, status = part
+    for upstream_id, spelling in likely.items():
+        candidate = Candidate(account_id, message_id, part_no, msisdn, is_final(STATUS[status]), spelling)
+        found.setdefault((connector, upstream_id), []).append(candidate)
+
+
+REMATCHED_AT_ONCE = 200
+"""Parked receipts looked at in one transaction: each is searched for under all ids that its own may stand for."""
+
+
+def rematched(found: int, looked_at: Sequence[Parked], span: Span) -> Rematched:
+    """Return what came of a look at parked receipts, and where the next begins."""
+    if len(looked_at) < REMATCHED_AT_ONCE:
+        return Rematched(found, None)
+    last = looked_at[-1]
+    return Rematched(found, Span(last.received_at, span.until, last.inbox_id))
 
 
 class Assigned(NamedTuple):

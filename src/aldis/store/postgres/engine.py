@@ -12,7 +12,20 @@ import structlog
 from aldis.model.errors import LedgerUnavailable
 from aldis.model.status import STATUS
 from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushResult, Report
-from aldis.store.base import Admission, AsNews, Due, EventRow, Judge, Lease, NewBatch, News, Parked, QueueState
+from aldis.store.base import (
+    Admission,
+    AsNews,
+    Due,
+    EventRow,
+    Judge,
+    Lease,
+    NewBatch,
+    News,
+    Parked,
+    QueueState,
+    Rematched,
+    Span,
+)
 from aldis.store.group import CommitStats
 from aldis.store.postgres import partitions, verbs
 from aldis.store.postgres.connection import (
@@ -156,10 +169,10 @@ class PostgresStore:
             items = [verbs.Arrival(one, judge, as_news) for one in parked]
             await self._news.call(verbs.receive, items, len(items))
 
-    async def rematch(self, since: int, judge: Judge, as_news: AsNews) -> int:
-        """Judge receipts parked since a time whose part is known by now."""
-        [found] = await self._news.call(verbs.rematch, (verbs.Rematch(since, self._now_ms(), judge, as_news),))
-        return int(found)
+    async def rematch(self, span: Span, judge: Judge, as_news: AsNews) -> Rematched:
+        """Judge parked receipts whose part can be told by now."""
+        [answer] = await self._news.call(verbs.rematch, (verbs.Rematch(span, judge, as_news),))
+        return answer  # type: ignore[no-any-return]
 
     async def record_push_results(self, results: Sequence[PushResult], event_ids: Sequence[int]) -> None:
         """Write how pushes ended (T5)."""

@@ -12,7 +12,20 @@ from aldis.model.ids import id_at, time_of
 from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, Push, PushResult
 from aldis.store import rows
-from aldis.store.base import Admission, AsNews, Changes, Due, Judge, Live, NewBatch, News, Parked, Verdict
+from aldis.store.base import (
+    Admission,
+    AsNews,
+    Changes,
+    Due,
+    Judge,
+    Live,
+    NewBatch,
+    News,
+    Parked,
+    Rematched,
+    Span,
+    Verdict,
+)
 from aldis.store.postgres.connection import Connection, columns
 from aldis.store.postgres.lane import SQL, Shortcut, Tx
 from aldis.store.rows import quote
@@ -394,35 +407,35 @@ async def _settle(tx: Tx, receipts: list[Parked], judge: Judge, as_news: AsNews,
 
 
 async def _match(tx: Tx, receipts: list[Parked], today: int) -> rows.Found:
-    """Find the parts with the receipts' ids: of two days first, then of all, where none with the number is found."""
+    """Find the parts that the receipts' ids may mean, looking wider where none with the number is found."""
     found: rows.Found = {}
     by_connector = sorted(receipts, key=lambda one: one.connector)
     for connector, group in groupby(by_connector, key=lambda one: one.connector):
         members = list(group)
-        for days in rows.days_to_search(today):
-            if missing := rows.unsettled_ids(members, found):
-                for upstream_id, *part in map(tuple, await tx.fetch("match_receipts", connector, missing, days)):
-                    found.setdefault((connector, upstream_id), []).append(rows.candidate_of(*part))
+        for search in rows.SEARCHES:
+            if wanted := rows.ids_to_find(members, found, search):
+                bindings = (connector, sorted(wanted), search.days(today))
+                for upstream_id, *part in map(tuple, await tx.fetch("match_receipts", *bindings)):
+                    rows.add_candidates(found, connector, wanted[upstream_id], part)
     return found
 
 
 class Rematch(msgspec.Struct, frozen=True):
-    """A wish to look again at receipts parked since a time."""
+    """A wish to look again at parked receipts."""
 
-    since: int
-    now: int
+    span: Span
     judge: Judge
     as_news: AsNews
 
 
-async def rematch(tx: Tx, wishes: list[Rematch]) -> list[int]:
-    """Judge receipts whose id was written by another transaction while they were parked; answers how many."""
+async def rematch(tx: Tx, wishes: list[Rematch]) -> list[Rematched]:
+    """Judge parked receipts whose part can be told by now, or whose id was written while they were parked."""
     answers = []
     for wish in wishes:
-        today = wish.now // rows.DAY_MS
-        days = [today - n for n in range(-1, rows.KEEP_UPSTREAM_IDS_DAYS)]
-        waiting = _parked(await tx.fetch("overlooked_receipts", wish.since, days))
-        answers.append(await _unpark(tx, waiting, wish.judge, wish.as_news, wish.now))
+        bindings = (wish.span.since, wish.span.after_id, wish.span.until, rows.REMATCHED_AT_ONCE)
+        waiting = _parked(await tx.fetch("parked_since", *bindings))
+        found = await _unpark(tx, waiting, wish.judge, wish.as_news, wish.span.until)
+        answers.append(rows.rematched(found, waiting, wish.span))
     return answers
 
 

@@ -282,15 +282,12 @@ CROSS JOIN LATERAL (
     FROM inbox WHERE is_receipt = 1 AND connector = $1 AND upstream_id = k.upstream_id FOR UPDATE SKIP LOCKED
 ) i ORDER BY i.inbox_id;
 
--- name: overlooked_receipts
--- Receipts parked since a time whose id is known: written by one transaction while another one wrote the id.
+-- name: parked_since
+-- Receipts parked in a span of time, from a place on.
 SELECT i.inbox_id, i.connector, i.received_at, i.is_receipt, i.upstream_id, i.state, i.error, i.source, i.destination,
 i.text, i.pdu FROM inbox i
-WHERE i.is_receipt = 1 AND i.received_at >= $1 AND EXISTS (
-    SELECT FROM upstream_ids u WHERE u.connector = i.connector AND u.upstream_id = i.upstream_id
-    AND u.day = ANY($2::bigint[]) OFFSET 0
-)
-ORDER BY i.received_at LIMIT 1000 FOR UPDATE OF i SKIP LOCKED;
+WHERE i.is_receipt = 1 AND i.received_at IS NOT NULL AND (i.received_at, i.inbox_id) > ($1, $2) AND i.received_at < $3
+ORDER BY i.received_at, i.inbox_id LIMIT $4 FOR UPDATE OF i SKIP LOCKED;
 
 -- name: count_parked
 -- How many receipts match nothing.

@@ -98,6 +98,12 @@ SELECT i.inbox_id, i.connector, i.received_at, i.is_receipt, i.upstream_id, i.st
 i.text, i.pdu FROM carray(?) c CROSS JOIN inbox i INDEXED BY inbox_upstream
 ON i.is_receipt = 1 AND i.connector = ? AND i.upstream_id = c.value ORDER BY i.inbox_id;
 
+-- name: parked_since
+-- Receipts parked in a span of time, from a place on.
+SELECT inbox_id, connector, received_at, is_receipt, upstream_id, state, error, source, destination, text, pdu
+FROM inbox INDEXED BY inbox_received
+WHERE is_receipt = 1 AND (received_at, inbox_id) > (?, ?) AND received_at < ? ORDER BY received_at, inbox_id LIMIT ?;
+
 -- name: count_parked
 -- How many receipts match nothing.
 SELECT count(*) FROM inbox WHERE is_receipt = 1;

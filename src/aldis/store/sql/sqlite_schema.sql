@@ -145,6 +145,8 @@ CREATE TABLE upstream_ids (
     PRIMARY KEY (day, connector, upstream_id, message_id, part_no)
 ) WITHOUT ROWID;
 
+CREATE INDEX inbox_received ON inbox (received_at, inbox_id) WHERE is_receipt = 1;
+
 CREATE INDEX inbox_upstream ON inbox (connector, upstream_id) WHERE is_receipt = 1;
 
 CREATE INDEX messages_due ON messages (connector, due_at) WHERE due_at IS NOT NULL;

@@ -12,7 +12,20 @@ import structlog
 from aldis.model.errors import SettingsError
 from aldis.model.status import STATUS
 from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushResult, Report
-from aldis.store.base import Admission, AsNews, Due, EventRow, Judge, Lease, NewBatch, News, Parked, QueueState
+from aldis.store.base import (
+    Admission,
+    AsNews,
+    Due,
+    EventRow,
+    Judge,
+    Lease,
+    NewBatch,
+    News,
+    Parked,
+    QueueState,
+    Rematched,
+    Span,
+)
 from aldis.store.group import CommitStats
 from aldis.store.rows import DAY_MS, KEEP_UPSTREAM_IDS_DAYS, account_of, push_of
 from aldis.store.sqlite import verbs
@@ -249,9 +262,10 @@ class SqliteStore:
         """Note how far this node's ids have come, for a start with a clock set back."""
         await self.writer.call(verbs.remember_last_id, (last_id,))
 
-    async def rematch(self, since: int, judge: Judge, as_news: AsNews) -> int:
-        """Find nothing: the one writer sees every receipt and every id."""
-        return 0
+    async def rematch(self, span: Span, judge: Judge, as_news: AsNews) -> Rematched:
+        """Judge parked receipts whose part can be told by now."""
+        [answer] = await self.writer.call(verbs.rematch, (verbs.Rematch(span, judge, as_news),))
+        return answer  # type: ignore[no-any-return]
 
     async def tidy(self, now: int) -> int:
         """Drop upstream ids past their time; returns how many went, at most some thousand."""

@@ -11,7 +11,20 @@ from aldis.lifecycle import Standing
 from aldis.model.status import STATUS
 from aldis.model.types import Account, PushResult
 from aldis.store import rows
-from aldis.store.base import Admission, AsNews, Changes, Due, Judge, Live, NewBatch, News, Parked, Verdict
+from aldis.store.base import (
+    Admission,
+    AsNews,
+    Changes,
+    Due,
+    Judge,
+    Live,
+    NewBatch,
+    News,
+    Parked,
+    Rematched,
+    Span,
+    Verdict,
+)
 from aldis.store.sqlite.context import SQL, Context, carray
 
 
@@ -109,12 +122,8 @@ def record(context: Context, items: list[NewsItem]) -> list[None]:
     judge, as_news = items[0].judge, items[0].as_news
     news = [item.news for item in items]
     _judge_all(context, news, judge)
-    if context.parked and (waiting := _find_parked(context, news)):
-        left = _settle(context, waiting, judge, as_news, max(one.at for one in news))
-        taken = sorted({one.inbox_id for one in waiting} - {one.inbox_id for one in left})
-        if taken:
-            context.cursor.execute(SQL["delete_inbox"], (carray(taken),))
-            context.parked -= len(taken)
+    if context.parked:
+        _unpark(context, _find_parked(context, news), judge, as_news, max(one.at for one in news))
     return [None] * len(items)
 
 
@@ -129,6 +138,18 @@ def _find_parked(context: Context, news: list[News]) -> list[Parked]:
         parked = context.cursor.execute(SQL["parked_receipts"], (carray(sorted(ids)), connector))
         found.extend(rows.parked_of(row) for row in parked)
     return found
+
+
+def _unpark(context: Context, waiting: list[Parked], judge: Judge, as_news: AsNews, latest_at: int) -> int:
+    """Judge receipts of the inbox and take those out that found their part; returns how many did."""
+    if not waiting:
+        return 0
+    left = _settle(context, waiting, judge, as_news, latest_at)
+    taken = sorted({one.inbox_id for one in waiting} - {one.inbox_id for one in left})
+    if taken:
+        context.cursor.execute(SQL["delete_inbox"], (carray(taken),))
+        context.parked -= len(taken)
+    return len(taken)
 
 
 def _judge_all(context: Context, news: Sequence[News], judge: Judge) -> None:
@@ -197,17 +218,38 @@ def _settle(context: Context, receipts: list[Parked], judge: Judge, as_news: AsN
 
 
 def _match(context: Context, receipts: list[Parked], today: int) -> rows.Found:
-    """Find the parts with the receipts' ids: of two days first, then of all, where none with the number is found."""
+    """Find the parts that the receipts' ids may mean, looking wider where none with the number is found."""
     found: rows.Found = {}
     by_connector = sorted(receipts, key=lambda one: one.connector)
     for connector, group in groupby(by_connector, key=lambda one: one.connector):
         members = list(group)
-        for days in rows.days_to_search(today):
-            if missing := rows.unsettled_ids(members, found):
-                bindings = (carray(days), carray(missing), connector)
+        for search in rows.SEARCHES:
+            if wanted := rows.ids_to_find(members, found, search):
+                bindings = (carray(search.days(today)), carray(sorted(wanted)), connector)
                 for upstream_id, *part in context.cursor.execute(SQL["match_receipts"], bindings):
-                    found.setdefault((connector, str(upstream_id)), []).append(rows.candidate_of(*part))
+                    rows.add_candidates(found, connector, wanted[str(upstream_id)], part)
     return found
+
+
+class Rematch(msgspec.Struct, frozen=True):
+    """A wish to look again at parked receipts."""
+
+    span: Span
+    judge: Judge
+    as_news: AsNews
+
+
+def rematch(context: Context, wishes: list[Rematch]) -> list[Rematched]:
+    """Judge parked receipts whose part can be told by now."""
+    answers = []
+    for wish in wishes:
+        bindings = (wish.span.since, wish.span.after_id, wish.span.until, rows.REMATCHED_AT_ONCE)
+        found = context.cursor.execute(SQL["parked_since"], bindings).fetchall() if context.parked else []
+        waiting = [rows.parked_of(row) for row in found]
+        answers.append(
+            rows.rematched(_unpark(context, waiting, wish.judge, wish.as_news, wish.span.until), waiting, wish.span)
+        )
+    return answers
 
 
 def push_results(context: Context, items: list[tuple[PushResult, int]]) -> list[None]:

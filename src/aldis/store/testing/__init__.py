@@ -12,9 +12,10 @@ Give a test class the checks by inheritance, and a fixture `bench`:
 """
 
 from aldis.store.testing.bench import Bench, OpenStore
-from aldis.store.testing.news import NewsContract, ReceiptContract
+from aldis.store.testing.news import NewsContract
 from aldis.store.testing.pushes import PushContract
 from aldis.store.testing.queue import AccountContract, AdmitContract, ClaimContract
+from aldis.store.testing.receipts import ReceiptContract
 
 __all__ = ["Bench", "OpenStore", "StoreContract"]
 

@@ -161,6 +161,10 @@ class Bench:
         """Take in one receipt."""
         await self.ledger.receive([self.delivery(upstream_id, state, source=source, connector=connector)])
 
+    async def rematch(self) -> int:
+        """Look again at all parked receipts; returns how many found their part."""
+        return await self.ledger.rematch(0, self.now + 1)
+
     async def report(self, account: Account, batch_id: int) -> BatchReport:
         """Return a batch's report."""
         found = await self.ledger.find_report(account.account_id, batch_id, None)

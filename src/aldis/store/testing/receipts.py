@@ -1,0 +1,299 @@
+"""What receipts do (T4): matched now or later, and judged by the real ledger."""
+
+import asyncio
+
+import pytest
+
+from aldis.connectors.base import Accepted, Refused
+from aldis.model.status import Status
+from aldis.store.rows import REMATCHED_AT_ONCE
+from aldis.store.testing.bench import DAY_MS, NOON, Bench
+
+BUSY = Refused(0x14, retryable=True)
+WRONG = Refused(0x0B, retryable=False)
+ADA, BEA = 4915112345678, 4915187654321
+"""Numbers that end differently."""
+
+
+class ReceiptContract:
+    """T4: receipts in, matched now or later."""
+
+    async def test_an_id_with_a_nul_in_it_is_matched_like_any(self, bench: Bench) -> None:
+        """Some upstreams pad their ids: whichever of the two comes first."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Accepted("a1\0\0"))
+        await bench.receipt("a1\0\0")
+        assert await bench.status(ada, message_id) is Status.DELIVERED
+        await bench.receipt("b2\0")
+        assert await bench.status(ada, await bench.send(ada, Accepted("b2\0"))) is Status.DELIVERED
+
+    async def test_a_receipt_delivers_its_message(self, bench: Bench) -> None:
+        """11, with the time of its arrival and the upstream's own words in the history."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Accepted("a1"))
+        bench.now += 777
+        await bench.receipt("a1", source=str(ADA))
+        assert await bench.find(ada, message_id) == (Status.DELIVERED, NOON + 777, 2)
+        event = (await bench.history(message_id))[-1]
+        assert (event.kind, event.upstream_id, event.detail) == ("receipt", "a1", "id:a1 stat:DELIVRD")
+
+    # REC-13
+    async def test_a_receipt_before_the_response_waits_for_it(self, bench: Bench) -> None:
+        """I7: it is parked, survives a restart, and is judged with the id that gives it a home."""
+        ada = await bench.account()
+        [message_id] = await bench.submit(ada)
+        await bench.claim()
+        await bench.receipt("early")
+        assert await bench.status(ada, message_id) is Status.IN_PROGRESS
+        await bench.reopen()
+        assert await bench.parked() == 1
+        await bench.outcome(message_id, (1, Accepted("early")))
+        assert await bench.status(ada, message_id) is Status.DELIVERED
+        assert await bench.parked() == 0
+        await bench.reopen()
+        assert await bench.parked() == 0
+        assert sorted(event.kind for event in await bench.history(message_id)) == ["receipt", "submit"]
+
+    async def test_an_early_receipt_and_its_response_may_share_a_group(self, bench: Bench) -> None:
+        """I7: whichever of the two comes first into the transaction."""
+        ada = await bench.account()
+        for first in ("receipt", "response"):
+            messages = await bench.submit(ada, range(4915100000000, 4915100000010))
+            await bench.claim()
+            responses = [bench.outcome(one, (1, Accepted(f"i{one}"))) for one in messages]
+            receipts = [bench.receipt(f"i{one}") for one in messages]
+            both = (*receipts, *responses) if first == "receipt" else (*responses, *receipts)
+            await asyncio.gather(*both)
+            reports = (await bench.report(ada, bench.batch_of(messages[0]))).reports
+            assert {one.status for one in reports} == {Status.DELIVERED}, first
+            assert await bench.parked() == 0
+
+    async def test_an_early_receipt_of_a_retried_part_finds_that_part(self, bench: Bench) -> None:
+        """The second part of the response's own list is not the second part of the message."""
+        ada = await bench.account()
+        [message_id] = await bench.submit(ada, parts=3)
+        await bench.claim()
+        await bench.outcome(message_id, (1, BUSY), (2, Accepted("b")), (3, BUSY), retry_at=NOON)
+        await bench.claim()
+        await bench.receipt("c", "DELIVRD")
+        await bench.receipt("b", "DELIVRD")
+        await bench.outcome(message_id, (1, Accepted("a")), (3, Accepted("c")), attempt=2)
+        assert await bench.status(ada, message_id) is Status.DELIVERED_UPSTREAM
+        await bench.receipt("a", "DELIVRD")
+        assert await bench.status(ada, message_id) is Status.DELIVERED
+
+    # REC-22 REC-26
+    async def test_a_repeated_receipt_changes_nothing_but_the_history(self, bench: Bench) -> None:
+        """I6: the version stands still; every copy is kept."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Accepted("a1"))
+        for _ in range(3):
+            await bench.receipt("a1")
+        assert await bench.find(ada, message_id) == (Status.DELIVERED, NOON, 2)
+        assert [event.kind for event in await bench.history(message_id)] == ["submit", *["receipt"] * 3]
+
+    # REC-11 REC-14
+    async def test_a_receipt_never_crosses_to_another_connector(self, bench: Bench) -> None:
+        """Two upstreams that hand out the same id each speak of their own part."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Accepted("same"))
+        other = bench.batch(ada, [BEA], connector="south")
+        await bench.ledger.admit(other)
+        await bench.claim(connector="south")
+        news = bench.submitted(other.last_message_id, (1, Accepted("same")), connector="south")
+        await bench.ledger.record([news])
+        await bench.receipt("same", "UNDELIV", connector="south")
+        await bench.receipt("same", "DELIVRD", connector="east")
+        assert await bench.status(ada, message_id) is Status.DELIVERED_UPSTREAM
+        assert await bench.status(ada, other.last_message_id) is Status.FAILED_PHONE
+        assert await bench.parked() == 1
+
+    # REC-12
+    async def test_of_two_messages_with_one_id_the_number_decides(self, bench: Bench) -> None:
+        """A restarted SMSC counts from one again; however the number is written."""
+        ada = await bench.account()
+        first = await bench.send(ada, Accepted("1"), msisdn=ADA)
+        second = await bench.send(ada, Accepted("1"), msisdn=BEA)
+        await bench.receipt("1", "UNDELIV", source=f"+{ADA}")
+        assert await bench.status(ada, second) is Status.DELIVERED_UPSTREAM
+        await bench.receipt("1", "DELIVRD", source=f"0{BEA % 10**11}")
+        assert await bench.status(ada, first) is Status.FAILED_PHONE
+        assert await bench.status(ada, second) is Status.DELIVERED
+
+    # REC-11
+    async def test_a_receipt_for_another_number_is_not_for_a_message_that_is_done(self, bench: Bench) -> None:
+        """It is early news of a later message with the same id, and waits for it."""
+        ada = await bench.account()
+        done = await bench.send(ada, Accepted("1"), msisdn=ADA)
+        await bench.receipt("1", "UNDELIV", source=str(ADA))
+        await bench.receipt("1", "DELIVRD", source=str(BEA))
+        assert (await bench.status(ada, done), await bench.parked()) == (Status.FAILED_PHONE, 1)
+        later = await bench.send(ada, Accepted("1"), msisdn=BEA)
+        assert (await bench.status(ada, later), await bench.parked()) == (Status.DELIVERED, 0)
+        assert await bench.status(ada, done) is Status.FAILED_PHONE
+
+    async def test_an_id_of_another_day_is_found_by_its_number(self, bench: Bench) -> None:
+        """Today's message with the same id does not hide the one of last week."""
+        ada = await bench.account()
+        old = await bench.send(ada, Accepted("1"), msisdn=ADA)
+        bench.now += 6 * DAY_MS
+        new = await bench.send(ada, Accepted("1"), msisdn=BEA)
+        await bench.receipt("1", "DELIVRD", source=str(ADA))
+        assert await bench.status(ada, old) is Status.DELIVERED
+        assert await bench.status(ada, new) is Status.DELIVERED_UPSTREAM
+
+    # REC-12 REC-14
+    async def test_a_receipt_that_may_mean_two_messages_moves_neither(self, bench: Bench) -> None:
+        """It stays parked until a number decides; a third message's id does not draw it in."""
+        ada = await bench.account()
+        messages = [await bench.send(ada, Accepted("1"), msisdn=one) for one in (ADA, BEA)]
+        await bench.receipt("1")
+        assert await bench.parked() == 1
+        messages.append(await bench.send(ada, Accepted("1"), msisdn=4915155555555))
+        assert await bench.parked() == 1
+        assert [await bench.status(ada, one) for one in messages] == [Status.DELIVERED_UPSTREAM] * 3
+
+    @pytest.mark.parametrize(
+        ("given", "written"),
+        [
+            ("deadbeef", "3735928559"),
+            ("DEADBEEF", "3735928559"),
+            ("0000BEEF", "48879"),
+            ("3735928559", "deadbeef"),
+            ("3735928559", "DEADBEEF"),
+            ("abc-DEF".lower(), "ABC-DEF"),
+            ("5F1D6C1E-0C9B", "5f1d6c1e-0c9b"),
+            ("123", "0000000123"),
+            ("0000000123", "123"),
+            ("3000000000", "-1294967296"),
+        ],
+    )
+    async def test_an_id_that_the_receipt_spells_otherwise_is_known_with_the_number(
+        self, bench: Bench, given: str, written: str
+    ) -> None:
+        """Alone it could stand for another message."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Accepted(given))
+        await bench.receipt(written)
+        await bench.receipt(written, source="4915198765432")
+        assert (await bench.status(ada, message_id), await bench.parked()) == (Status.DELIVERED_UPSTREAM, 2)
+        await bench.receipt(written, source="4915112345678")
+        assert (await bench.status(ada, message_id), await bench.parked()) == (Status.DELIVERED, 2)
+
+    async def test_the_very_id_goes_before_one_spelt_otherwise_and_the_number_before_both(self, bench: Bench) -> None:
+        """A restarted upstream may count in another base."""
+        ada = await bench.account()
+        exact = await bench.send(ada, Accepted("48879"), msisdn=4915100000001)
+        respelt = await bench.send(ada, Accepted("beef"), msisdn=4915100000001)
+        other = await bench.send(ada, Accepted("0048879"), msisdn=4915100000002)
+        await bench.receipt("48879", source="4915100000001")
+        assert await bench.status(ada, exact) is Status.DELIVERED
+        await bench.receipt("48879", source="4915100000002")
+        assert await bench.status(ada, other) is Status.DELIVERED
+        assert await bench.status(ada, respelt) is Status.DELIVERED_UPSTREAM
+
+    async def test_two_messages_whose_ids_are_spelt_alike_are_not_told_apart(self, bench: Bench) -> None:
+        """Nothing moves: better no news than wrong news."""
+        ada = await bench.account()
+        messages = [await bench.send(ada, Accepted(given)) for given in ("beef", "00048879")]
+        await bench.receipt("48879", source="4915112345678")
+        assert [await bench.status(ada, one) for one in messages] == [Status.DELIVERED_UPSTREAM] * 2
+        assert await bench.parked() == 1
+
+    async def test_an_early_receipt_that_spells_the_id_otherwise_is_looked_at_again(self, bench: Bench) -> None:
+        """The answer's transaction looks for the very id alone."""
+        ada = await bench.account()
+        [message_id] = await bench.submit(ada)
+        await bench.claim()
+        await bench.receipt("48879", source="4915112345678")
+        assert await bench.rematch() == 0
+        await bench.outcome(message_id, (1, Accepted("beef")))
+        assert await bench.rematch() == 1
+        assert (await bench.status(ada, message_id), await bench.parked()) == (Status.DELIVERED, 0)
+        assert await bench.rematch() == 0
+
+    async def test_all_parked_receipts_of_a_span_are_looked_at_page_by_page(self, bench: Bench) -> None:
+        """More than fit into one transaction; what came at the end of the span is not in it."""
+        ada = await bench.account()
+        [message_id] = await bench.submit(ada)
+        await bench.claim()
+        await bench.ledger.receive([bench.delivery(f"nobody's {n}") for n in range(REMATCHED_AT_ONCE)])
+        bench.now += 1
+        await bench.receipt("48879", source="4915112345678")
+        await bench.outcome(message_id, (1, Accepted("beef")))
+        assert await bench.ledger.rematch(0, bench.now) == 0
+        assert await bench.ledger.rematch(0, bench.now + 1) == 1
+        assert await bench.parked() == REMATCHED_AT_ONCE
+
+    async def test_a_parked_receipt_goes_to_one_message_of_a_group(self, bench: Bench) -> None:
+        """Two responses with one id in a group share nothing: the number decides there, too."""
+        ada = await bench.account()
+        messages = await bench.submit(ada, [ADA, BEA])
+        await bench.claim()
+        await bench.receipt("1", "DELIVRD", source=str(BEA))
+        await bench.ledger.record([bench.submitted(one, (1, Accepted("1"))) for one in messages])
+        reports = (await bench.report(ada, bench.batch_of(messages[0]))).reports
+        assert [one.status for one in reports] == [Status.DELIVERED_UPSTREAM, Status.DELIVERED]
+        assert await bench.parked() == 0
+
+    # REC-12
+    async def test_of_two_messages_to_one_number_the_one_that_waits_gets_it(self, bench: Bench) -> None:
+        """Then the newest: what is done needs no receipt."""
+        ada = await bench.account()
+        first = await bench.send(ada, Accepted("1"))
+        second = await bench.send(ada, Accepted("1"))
+        await bench.receipt("1", source=str(ADA))
+        assert [await bench.status(ada, one) for one in (first, second)] == [10, 11]
+        await bench.receipt("1", source=str(ADA))
+        assert [await bench.status(ada, one) for one in (first, second)] == [11, 11]
+
+    # REC-15
+    async def test_one_id_for_all_parts_counts_its_receipts(self, bench: Bench) -> None:
+        """Some SMSCs name all parts of a message alike: as many receipts as parts deliver it, together or not."""
+        ada = await bench.account()
+        for together in (True, False):
+            message_id = await bench.send(ada, *[Accepted(f"same{together}")] * 3)
+            receipts = [bench.delivery(f"same{together}") for _ in range(3)]
+            for group in [receipts[:2], receipts[2:]] if together else [[one] for one in receipts]:
+                assert await bench.status(ada, message_id) is Status.DELIVERED_UPSTREAM
+                await bench.ledger.receive(group)
+            assert await bench.status(ada, message_id) is Status.DELIVERED
+
+    # REC-23
+    async def test_a_delivery_corrects_a_failure_and_is_never_undone(self, bench: Bench) -> None:
+        """I6: the only way out of a failure is that the phone has it after all."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Accepted("a1"))
+        for state, found in (("UNDELIV", (51, NOON, 2)), ("ENROUTE", (51, NOON, 2)), ("DELIVRD", (11, NOON, 3))):
+            await bench.receipt("a1", state)
+            assert await bench.find(ada, message_id) == found
+        await bench.receipt("a1", "UNDELIV")
+        assert await bench.find(ada, message_id) == (11, NOON, 3)
+
+    async def test_a_corrected_part_lets_its_message_move_again(self, bench: Bench) -> None:
+        """It is not complete any more, and a part that the failure had kept from being sent is due."""
+        ada = await bench.account()
+        [message_id] = await bench.submit(ada, parts=2)
+        await bench.claim()
+        await bench.outcome(message_id, (1, Accepted("a")), (2, BUSY), retry_at=NOON)
+        await bench.receipt("a", "UNDELIV")
+        assert await bench.find(ada, message_id) == (Status.FAILED_PHONE, NOON, 2)
+        assert not await bench.claim()
+        await bench.receipt("a", "DELIVRD")
+        assert await bench.find(ada, message_id) == (Status.RETRY_QUEUED, None, 3)
+        [due] = await bench.claim()
+        assert due.pending == (2,)
+        await bench.outcome(message_id, (2, Accepted("b")), attempt=2)
+        await bench.receipt("b", "DELIVRD")
+        assert await bench.find(ada, message_id) == (Status.DELIVERED, NOON, 5)
+
+    async def test_poisoned_receipts_fail_alone(self, bench: Bench) -> None:
+        """I7: others of the group are on disk, and the poisoned one was refused."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Accepted("a1"))
+        ends = await asyncio.gather(
+            bench.receipt("zz"), bench.receipt("\ud800"), bench.receipt("a1"), return_exceptions=True
+        )
+        assert [isinstance(end, Exception) for end in ends] == [False, True, False]
+        assert await bench.status(ada, message_id) is Status.DELIVERED
+        assert await bench.parked() == 1
