@@ -168,7 +168,10 @@ class Traffic:
         leases = sorted(await self.bench.store.lapsed(self.bench.now, 1_000))
         ids = self.bench.ledger.ids.take(len(leases), self.bench.now)
         await self.bench.ledger.record(
-            [Lapsed(*one[:2], news_id, self.bench.now, one.attempt) for one, news_id in zip(leases, ids, strict=True)]
+            [
+                Lapsed(*one[:2], news_id, self.bench.now, one.attempt, one.connector)
+                for one, news_id in zip(leases, ids, strict=True)
+            ]
         )
 
     async def expire(self) -> None:

@@ -12,6 +12,7 @@ from aldis.model.errors import LedgerUnavailable, NoCredits, QuotaExceeded
 from aldis.model.ids import IdMaker
 from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, BatchReport, Push, PushResult
+from aldis.rules.adoption import unanswered_id
 from aldis.rules.matching import Candidate
 from aldis.store.base import Changes, Due, EventRow, Live, NewBatch, Parked, Span, Store, UpstreamId, Verdict
 from aldis.store.base import News as StoreNews
@@ -57,6 +58,8 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     state: str
     error: str
     text: str
+    is_adopted: bool = False
+    """Whether its id is learnt from it: the answer to the submit never came."""
     upstream_keys: tuple[tuple[str, str], ...] = ()
 
 
@@ -69,6 +72,7 @@ class Lapsed(msgspec.Struct, frozen=True, gc=False):
     at: int
     attempt: int
     """The claim that is called off; a later one is another worker's, and stays."""
+    connector: str
     upstream_keys: tuple[tuple[str, str], ...] = ()
 
 
@@ -171,7 +175,7 @@ class Ledger:
             news_ids = self.ids.take(len(leases), now)
             await self.record(
                 [
-                    Lapsed(one.account_id, one.message_id, news_id, now, one.attempt)
+                    Lapsed(one.account_id, one.message_id, news_id, now, one.attempt, one.connector)
                     for one, news_id in zip(leases, news_ids, strict=True)
                 ]
             )
@@ -227,6 +231,7 @@ class Ledger:
             receipt.state,
             receipt.error,
             receipt.text,
+            part.is_adopted,
         )
 
     def judge(self, live: Live, news: StoreNews, changes: Changes) -> None:
@@ -234,7 +239,7 @@ class Ledger:
         status_before, assumed_before = live.status, live.assumed
         retry_at = None
         if isinstance(news, Received):
-            self._hear_receipt(live, news)
+            self._hear_receipt(live, news, changes)
         elif isinstance(news, Submitted):
             if news.attempt <= live.fenced:
                 _hear_zombie(live, news, changes)
@@ -244,7 +249,7 @@ class Ledger:
         elif isinstance(news, Lapsed):
             if live.leased_until is None or live.attempts != news.attempt:
                 return
-            _call_off(live)
+            _call_off(live, news, changes)
         elif isinstance(news, Ended):
             if live.leased_until is not None and live.attempts != news.attempt:
                 return
@@ -266,11 +271,13 @@ class Ledger:
         if moved and live.want_report and live.push_url and lifecycle.is_announced(standing.status):
             changes.pushes.append(_push(live, news.news_id, news.at))
 
-    def _hear_receipt(self, live: Live, news: Received) -> None:
+    def _hear_receipt(self, live: Live, news: Received, changes: Changes) -> None:
         heard = lifecycle.hear_receipt(news.state, news.error, self.errors.get(news.connector, {}))
         part_no = news.part_no if news.part_no in live.standings else 1
         live.standings[part_no] = lifecycle.advance(live.standings[part_no], heard)
         live.sent = True
+        if news.is_adopted and news.upstream_id:
+            _learn_id(live, news, part_no, news.upstream_id, changes)
 
 
 def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:
@@ -284,10 +291,11 @@ def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:
         if isinstance(outcome, Accepted):
             heard = _TAKEN
             live.sent = True
-            _learn_id(live, news, part_no, outcome, changes)
+            _learn_id(live, news, part_no, outcome.upstream_id, changes)
         elif isinstance(outcome, Unknown):
             heard = _UNKNOWN
             live.sent = True
+            _learn_id(live, news, part_no, unanswered_id(str(live.msisdn)), changes)
         elif isinstance(outcome, NotSent):
             continue
         elif not outcome.retryable:
@@ -299,16 +307,18 @@ def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:
         live.standings[part_no] = lifecycle.advance(before, heard)
 
 
-def _learn_id(live: Live, news: Submitted, part_no: int, outcome: Accepted, changes: Changes) -> None:
-    if outcome.upstream_id:
+def _learn_id(
+    live: Live, news: Submitted | Received | Lapsed, part_no: int, upstream_id: str, changes: Changes
+) -> None:
+    if upstream_id:
         changes.upstream_ids.append(
             UpstreamId(
                 news.connector,
-                quote(outcome.upstream_id),
+                quote(upstream_id),
                 live.account_id,
                 live.message_id,
                 part_no,
-                news.attempt,
+                live.attempts if isinstance(news, Received) else news.attempt,
                 news.at,
             )
         )
@@ -321,14 +331,17 @@ def _hear_zombie(live: Live, news: Submitted, changes: Changes) -> None:
     """
     for part_no, outcome in news.outcomes:
         if isinstance(outcome, Accepted):
-            _learn_id(live, news, part_no, outcome, changes)
+            _learn_id(live, news, part_no, outcome.upstream_id, changes)
     changes.events.append(_event(live, news))
 
 
-def _call_off(live: Live) -> None:
+def _call_off(live: Live, news: Lapsed, changes: Changes) -> None:
     live.leased_until = None
     live.fenced = live.attempts
     live.sent = True
+    for part_no, standing in live.standings.items():
+        if standing.status in _NOT_TAKEN_YET:
+            _learn_id(live, news, part_no, unanswered_id(str(live.msisdn)), changes)
     _advance_pending(live, _UNKNOWN)
 
 

@@ -18,6 +18,8 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     """Whether nothing more is expected of this part."""
     spelling: Spelling = Spelling.SAME
     """How the receipt's id differs from the one that the upstream gave."""
+    is_adopted: bool = False
+    """Whether the upstream's id is new to us: the answer that told it never came."""
 
 
 def is_number(msisdn: int, written: str) -> bool:

@@ -89,6 +89,7 @@ class Lease(NamedTuple):
     account_id: int
     message_id: int
     attempt: int
+    connector: str
 
 
 class Live(msgspec.Struct, gc=False, kw_only=True):

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from aldis.lifecycle import START, Standing, is_final
 from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, AccountId, Dca, Push
+from aldis.rules.adoption import Receipted, Unanswered, unanswered_id
+from aldis.rules.adoption import adopt as adopted
 from aldis.rules.matching import Candidate, choose, is_number
 from aldis.rules.spelling import Spelling, origins
 from aldis.store.base import (
@@ -309,6 +311,11 @@ class Search(NamedTuple):
         return [today - n for n in self.days_ago]
 
 
+def all_days(today: int) -> list[int]:
+    """Return all days of submission whose ids are kept."""
+    return Search(_RECENT_DAYS + _OLDER_DAYS, False).days(today)
+
+
 SEARCHES = tuple(Search(days, respelt) for respelt in (False, True) for days in (_RECENT_DAYS, _OLDER_DAYS))
 """Nearly all receipts name an id as it was given, within the last two days: the others are looked for then."""
 
@@ -348,6 +355,28 @@ def rematched(found: int, looked_at: Sequence[Parked], span: Span) -> Rematched:
         return Rematched(found, None)
     last = looked_at[-1]
     return Rematched(found, Span(last.received_at, span.until, last.inbox_id))
+
+
+def receipted(one: Parked) -> Receipted:
+    """Return what a parked receipt tells of its message."""
+    return Receipted(one.upstream_id, one.source, one.destination, one.received_at, one.text)
+
+
+def unanswered_ids(receipts: Sequence[Parked]) -> list[str]:
+    """Return what stands for the ids of parts that got no answer and that receipts may be about, sorted."""
+    return sorted({unanswered_id(one.source) for one in receipts if one.source})
+
+
+def adopt(
+    receipts: Sequence[Parked], parts: Mapping[str, Sequence[Unanswered]], as_news: AsNews
+) -> tuple[list[News], list[Parked]]:
+    """Give receipts of one connector whose ids nobody knows to parts that got no answer; returns the others, too."""
+    chosen = adopted([receipted(one) for one in receipts], parts)
+    news = [
+        as_news(Candidate(part.account_id, part.message_id, part.part_no, part.msisdn, False, is_adopted=True), receipt)
+        for receipt, part in ((receipts[at], part) for at, part in chosen.items())
+    ]
+    return news, [one for at, one in enumerate(receipts) if at not in chosen]
 
 
 class Assigned(NamedTuple):

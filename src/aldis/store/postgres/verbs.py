@@ -11,6 +11,7 @@ from aldis.lifecycle import Standing
 from aldis.model.ids import id_at, time_of
 from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, Push, PushResult
+from aldis.rules.adoption import Unanswered
 from aldis.store import rows
 from aldis.store.base import (
     Admission,
@@ -239,7 +240,8 @@ async def record(tx: Tx, items: list[NewsItem]) -> list[None]:
     judge, as_news = items[0].judge, items[0].as_news
     news = [item.news for item in items]
     await _judge_all(tx, news, judge)
-    await _unpark(tx, await _find_parked(tx, news), judge, as_news, max(one.at for one in news))
+    if waiting := await _find_parked(tx, news):
+        await _unpark(tx, waiting, await _settle(tx, waiting, judge, as_news, max(one.at for one in news)))
     return [None] * len(items)
 
 
@@ -259,11 +261,8 @@ def _parked(found: list[asyncpg.Record]) -> list[Parked]:
     return [rows.parked_of(tuple(row)) for row in found]
 
 
-async def _unpark(tx: Tx, waiting: list[Parked], judge: Judge, as_news: AsNews, latest_at: int) -> int:
-    """Judge receipts of the inbox and take those out that found their part; returns how many did."""
-    if not waiting:
-        return 0
-    left = await _settle(tx, waiting, judge, as_news, latest_at)
+async def _unpark(tx: Tx, waiting: list[Parked], left: list[Parked]) -> int:
+    """Take receipts out of the inbox that found their part; returns how many did."""
     taken = sorted({one.inbox_id for one in waiting} - {one.inbox_id for one in left})
     if taken:
         await tx.run("delete_inbox", taken)
@@ -434,9 +433,28 @@ async def rematch(tx: Tx, wishes: list[Rematch]) -> list[Rematched]:
     for wish in wishes:
         bindings = (wish.span.since, wish.span.after_id, wish.span.until, rows.REMATCHED_AT_ONCE)
         waiting = _parked(await tx.fetch("parked_since", *bindings))
-        found = await _unpark(tx, waiting, wish.judge, wish.as_news, wish.span.until)
-        answers.append(rows.rematched(found, waiting, wish.span))
+        named = [one for one in waiting if one.upstream_id]
+        left = [one for one in waiting if not one.upstream_id]
+        left += await _settle(tx, named, wish.judge, wish.as_news, wish.span.until)
+        left = await _adopt(tx, left, wish)
+        answers.append(rows.rematched(await _unpark(tx, waiting, left), waiting, wish.span))
     return answers
+
+
+async def _adopt(tx: Tx, receipts: list[Parked], wish: Rematch) -> list[Parked]:
+    """Give receipts whose ids nobody knows to parts that went without an answer; returns the others."""
+    left: list[Parked] = []
+    days = rows.all_days(wish.span.until // rows.DAY_MS)
+    for connector, group in groupby(sorted(receipts, key=lambda one: one.connector), key=lambda one: one.connector):
+        members = list(group)
+        parts: dict[str, list[Unanswered]] = {}
+        if ids := rows.unanswered_ids(members):
+            for upstream_id, *part in map(tuple, await tx.fetch("unanswered_parts", connector, ids, days)):
+                parts.setdefault(upstream_id, []).append(Unanswered(*part))
+        news, others = rows.adopt(members, parts, wish.as_news) if parts else ([], members)
+        await _judge_all(tx, news, wish.judge)
+        left += others
+    return left
 
 
 # T5

@@ -267,6 +267,26 @@ LEFT JOIN LATERAL (
     WHERE p.account_id = u.account_id AND p.message_id = u.message_id AND p.part_no = u.part_no OFFSET 0
 ) p ON TRUE;
 
+-- name: unanswered_parts
+-- Parts that went without an answer, found by what stands for their ids, as they were sent and where each stands.
+SELECT u.upstream_id, u.account_id, u.message_id, u.part_no, m.msisdn, coalesce(p.status, m.status), b.originator,
+b.body
+FROM unnest($2::text[]) AS k(upstream_id) CROSS JOIN unnest($3::bigint[]) AS d(day)
+CROSS JOIN LATERAL (
+    SELECT * FROM upstream_ids u
+    WHERE u.connector = $1 AND u.upstream_id = k.upstream_id AND u.day = d.day OFFSET 0
+) u
+CROSS JOIN LATERAL (
+    SELECT msisdn, status, batch_id FROM messages m WHERE m.account_id = u.account_id AND m.message_id = u.message_id OFFSET 0
+) m
+CROSS JOIN LATERAL (
+    SELECT originator, body FROM batches b WHERE b.account_id = u.account_id AND b.batch_id = m.batch_id OFFSET 0
+) b
+LEFT JOIN LATERAL (
+    SELECT status FROM parts p
+    WHERE p.account_id = u.account_id AND p.message_id = u.message_id AND p.part_no = u.part_no OFFSET 0
+) p ON TRUE;
+
 -- name: insert_inbox
 -- Keeps what no message has taken.
 INSERT INTO inbox (inbox_id, connector, received_at, is_receipt, upstream_id, state, error, source, destination, text,
@@ -371,8 +391,8 @@ WITH RECURSIVE holders(holder) AS (
     SELECT (SELECT holder FROM queue WHERE leased_until IS NOT NULL AND holder > h.holder ORDER BY holder LIMIT 1)
     FROM holders h WHERE h.holder IS NOT NULL
 )
-SELECT q.account_id, q.message_id, q.attempts FROM holders h CROSS JOIN LATERAL (
-    SELECT account_id, message_id, attempts FROM queue WHERE holder = h.holder AND leased_until <=
+SELECT q.account_id, q.message_id, q.attempts, q.connector FROM holders h CROSS JOIN LATERAL (
+    SELECT account_id, message_id, attempts, connector FROM queue WHERE holder = h.holder AND leased_until <=
     CASE WHEN h.holder = 0 OR EXISTS (SELECT FROM nodes n WHERE n.epoch = h.holder) THEN $1 ELSE 9223372036854775807 END
     LIMIT $2
 ) q LIMIT $2;

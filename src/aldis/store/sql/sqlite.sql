@@ -87,6 +87,15 @@ CROSS JOIN upstream_ids u ON u.day = d.value AND u.connector = ? AND u.upstream_
 CROSS JOIN messages m ON m.message_id = u.message_id
 LEFT JOIN parts p ON p.message_id = u.message_id AND p.part_no = u.part_no;
 
+-- name: unanswered_parts
+-- Parts that went without an answer, found by what stands for their ids, as they were sent and where each stands.
+SELECT u.upstream_id, m.account_id, u.message_id, u.part_no, m.msisdn, coalesce(p.status, m.status), b.originator, b.body
+FROM carray(?) d CROSS JOIN carray(?) c
+CROSS JOIN upstream_ids u ON u.day = d.value AND u.connector = ? AND u.upstream_id = c.value
+CROSS JOIN messages m ON m.message_id = u.message_id
+CROSS JOIN batches b ON b.batch_id = m.batch_id
+LEFT JOIN parts p ON p.message_id = u.message_id AND p.part_no = u.part_no;
+
 -- name: insert_inbox
 -- Keeps what no message has taken.
 INSERT INTO inbox (inbox_id, connector, received_at, is_receipt, upstream_id, state, error, source, destination, text,
@@ -133,7 +142,7 @@ due_at FROM pushes WHERE due_at <= ? ORDER BY due_at LIMIT ?;
 
 -- name: lapsed
 -- Messages whose worker has not been heard of.
-SELECT account_id, message_id, attempts FROM messages WHERE leased_until <= ? ORDER BY leased_until LIMIT ?;
+SELECT account_id, message_id, attempts, connector FROM messages WHERE leased_until <= ? ORDER BY leased_until LIMIT ?;
 
 -- name: expired
 -- Queued messages whose validity is over, among the ten thousand that wait longest.

@@ -10,6 +10,7 @@ import msgspec
 from aldis.lifecycle import Standing
 from aldis.model.status import STATUS
 from aldis.model.types import Account, PushResult
+from aldis.rules.adoption import Unanswered
 from aldis.store import rows
 from aldis.store.base import (
     Admission,
@@ -122,8 +123,8 @@ def record(context: Context, items: list[NewsItem]) -> list[None]:
     judge, as_news = items[0].judge, items[0].as_news
     news = [item.news for item in items]
     _judge_all(context, news, judge)
-    if context.parked:
-        _unpark(context, _find_parked(context, news), judge, as_news, max(one.at for one in news))
+    if context.parked and (waiting := _find_parked(context, news)):
+        _unpark(context, waiting, _settle(context, waiting, judge, as_news, max(one.at for one in news)))
     return [None] * len(items)
 
 
@@ -140,11 +141,8 @@ def _find_parked(context: Context, news: list[News]) -> list[Parked]:
     return found
 
 
-def _unpark(context: Context, waiting: list[Parked], judge: Judge, as_news: AsNews, latest_at: int) -> int:
-    """Judge receipts of the inbox and take those out that found their part; returns how many did."""
-    if not waiting:
-        return 0
-    left = _settle(context, waiting, judge, as_news, latest_at)
+def _unpark(context: Context, waiting: list[Parked], left: list[Parked]) -> int:
+    """Take receipts out of the inbox that found their part; returns how many did."""
     taken = sorted({one.inbox_id for one in waiting} - {one.inbox_id for one in left})
     if taken:
         context.cursor.execute(SQL["delete_inbox"], (carray(taken),))
@@ -246,10 +244,28 @@ def rematch(context: Context, wishes: list[Rematch]) -> list[Rematched]:
         bindings = (wish.span.since, wish.span.after_id, wish.span.until, rows.REMATCHED_AT_ONCE)
         found = context.cursor.execute(SQL["parked_since"], bindings).fetchall() if context.parked else []
         waiting = [rows.parked_of(row) for row in found]
-        answers.append(
-            rows.rematched(_unpark(context, waiting, wish.judge, wish.as_news, wish.span.until), waiting, wish.span)
-        )
+        named = [one for one in waiting if one.upstream_id]
+        left = [one for one in waiting if not one.upstream_id]
+        left += _settle(context, named, wish.judge, wish.as_news, wish.span.until)
+        left = _adopt(context, left, wish)
+        answers.append(rows.rematched(_unpark(context, waiting, left), waiting, wish.span))
     return answers
+
+
+def _adopt(context: Context, receipts: list[Parked], wish: Rematch) -> list[Parked]:
+    """Give receipts whose ids nobody knows to parts that went without an answer; returns the others."""
+    left: list[Parked] = []
+    days = carray(rows.all_days(wish.span.until // rows.DAY_MS))
+    for connector, group in groupby(sorted(receipts, key=lambda one: one.connector), key=lambda one: one.connector):
+        members = list(group)
+        parts: dict[str, list[Unanswered]] = {}
+        if ids := rows.unanswered_ids(members):
+            for upstream_id, *part in context.cursor.execute(SQL["unanswered_parts"], (days, carray(ids), connector)):
+                parts.setdefault(str(upstream_id), []).append(Unanswered(*part))
+        news, others = rows.adopt(members, parts, wish.as_news) if parts else ([], members)
+        _judge_all(context, news, wish.judge)
+        left += others
+    return left
 
 
 def push_results(context: Context, items: list[tuple[PushResult, int]]) -> list[None]:

@@ -337,8 +337,8 @@ class ClaimContract:
         [message_id] = await bench.submit(ada)
         await bench.claim()
         bench.now += LEASE_MS
-        assert await bench.store.lapsed(bench.now, 10) == [(*bench.key_of(message_id), 1)]
-        lapsed = Lapsed(*bench.key_of(message_id), bench.ledger.next_id(), bench.now, 1)
+        assert await bench.store.lapsed(bench.now, 10) == [(*bench.key_of(message_id), 1, "north")]
+        lapsed = Lapsed(*bench.key_of(message_id), bench.ledger.next_id(), bench.now, 1, "north")
         await bench.outcome(message_id, (1, NotSent("cut")))
         assert len(await bench.claim()) == 1
         await bench.ledger.record([lapsed])

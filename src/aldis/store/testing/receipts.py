@@ -1,13 +1,15 @@
 """What receipts do (T4): matched now or later, and judged by the real ledger."""
 
 import asyncio
+from typing import Any
 
+import msgspec
 import pytest
 
-from aldis.connectors.base import Accepted, Refused
+from aldis.connectors.base import Accepted, Refused, Unknown
 from aldis.model.status import Status
 from aldis.store.rows import REMATCHED_AT_ONCE
-from aldis.store.testing.bench import DAY_MS, NOON, Bench
+from aldis.store.testing.bench import DAY_MS, LEASE_MS, NOON, Bench
 
 BUSY = Refused(0x14, retryable=True)
 WRONG = Refused(0x0B, retryable=False)
@@ -211,6 +213,69 @@ class ReceiptContract:
         assert await bench.rematch() == 1
         assert (await bench.status(ada, message_id), await bench.parked()) == (Status.DELIVERED, 0)
         assert await bench.rematch() == 0
+
+    async def test_a_message_without_an_answer_adopts_the_receipt_that_fits_it(self, bench: Bench) -> None:
+        """Its id is learnt from it: what comes for it later is matched at once."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Unknown("cut"), msisdn=ADA)
+        await bench.receipt("x9", "ENROUTE", source=str(ADA))
+        assert await bench.parked() == 1
+        assert await bench.rematch() == 1
+        assert (await bench.status(ada, message_id), await bench.parked()) == (Status.UPSTREAM_UPDATE, 0)
+        await bench.receipt("x9", source=str(ADA))
+        assert (await bench.status(ada, message_id), await bench.parked()) == (Status.DELIVERED, 0)
+
+    async def test_a_message_whose_worker_died_adopts_the_receipt_that_fits_it(self, bench: Bench) -> None:
+        """The receipt may have come before anybody knew that the worker was gone."""
+        ada = await bench.account()
+        [message_id] = await bench.submit(ada, [ADA])
+        await bench.claim()
+        await bench.receipt("x9", source=str(ADA))
+        assert await bench.rematch() == 0
+        assert await bench.ledger.recover(bench.now + LEASE_MS) == 1
+        assert await bench.rematch() == 1
+        assert (await bench.status(ada, message_id), await bench.parked()) == (Status.DELIVERED, 0)
+
+    @pytest.mark.parametrize(
+        "change", ["another number", "another originator", "before it", "another text", "answered"]
+    )
+    async def test_nothing_is_adopted_that_does_not_fit(self, bench: Bench, change: str) -> None:
+        """Somebody else may use the same account with the upstream."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Accepted("a1") if change == "answered" else Unknown("cut"), msisdn=ADA)
+        receipt = bench.delivery("x9", source=str(BEA if change == "another number" else ADA))
+        facts: dict[str, dict[str, Any]] = {
+            "another originator": {"destination": "Somebody"},
+            "before it": {"received_at": NOON - 600_000},
+            "another text": {"text": "id:x9 stat:DELIVRD text:Your code is 12345"},
+        }
+        await bench.ledger.receive([msgspec.structs.replace(receipt, **facts.get(change, {}))])
+        assert await bench.rematch() == 0
+        assert await bench.parked() == 1
+        expected = Status.DELIVERED_UPSTREAM if change == "answered" else Status.UPSTREAM_UNACKNOWLEDGED
+        assert await bench.status(ada, message_id) is expected
+
+    async def test_of_two_messages_without_an_answer_to_one_number_neither_adopts(self, bench: Bench) -> None:
+        """Nor does a message for which there are receipts with two ids."""
+        ada = await bench.account()
+        first = await bench.send(ada, Unknown("cut"), msisdn=ADA)
+        second = await bench.send(ada, Unknown("cut"), msisdn=ADA)
+        third = await bench.send(ada, Unknown("cut"), msisdn=BEA)
+        for upstream_id, number in (("x1", ADA), ("y1", BEA), ("y2", BEA)):
+            await bench.receipt(upstream_id, source=str(number))
+        assert await bench.rematch() == 0
+        assert {await bench.status(ada, one) for one in (first, second, third)} == {Status.UPSTREAM_UNACKNOWLEDGED}
+
+    async def test_parts_without_an_answer_adopt_one_receipt_each(self, bench: Bench) -> None:
+        """In turn: there is no telling which is whose."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Unknown("cut"), Unknown("cut"), Unknown("cut"), msisdn=ADA)
+        await bench.receipt("x1", source=str(ADA))
+        assert await bench.rematch() == 1
+        await bench.receipt("x2", source=str(ADA))
+        await bench.receipt("x3", source=str(ADA))
+        assert await bench.rematch() == 2
+        assert await bench.status(ada, message_id) is Status.DELIVERED
 
     async def test_all_parked_receipts_of_a_span_are_looked_at_page_by_page(self, bench: Bench) -> None:
         """More than fit into one transaction; what came at the end of the span is not in it."""
