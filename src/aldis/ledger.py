@@ -90,7 +90,17 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     upstream_keys: tuple[tuple[str, str], ...] = ()
 
 
-News = Submitted | Received | Lapsed | Ended
+class Untold(msgspec.Struct, frozen=True, gc=False):
+    """No receipt has come, and none is to be expected any more; one that comes all the same still counts."""
+
+    account_id: int
+    message_id: int
+    news_id: int
+    at: int
+    upstream_keys: tuple[tuple[str, str], ...] = ()
+
+
+News = Submitted | Received | Lapsed | Ended | Untold
 
 
 class Ledger:
@@ -195,6 +205,22 @@ class Ledger:
         )
         return len(keys)
 
+    async def end_untold(self, connector: str, after: int, until: int) -> int:
+        """End old messages of a connector whose receipts never came; returns up to which id was looked.
+
+        Args:
+            connector: The connector.
+            after: Ids of batches and messages are larger than this one.
+            until: And not larger than this one.
+        """
+        found, position = await self.store.unfinished(connector, after, until)
+        now = self.now_ms()
+        news_ids = self.ids.take(len(found), now)
+        await self.record(
+            [Untold(key.account_id, key.message_id, news_id, now) for key, news_id in zip(found, news_ids, strict=True)]
+        )
+        return position
+
     async def due_pushes(self, now: int, limit: int) -> Sequence[Push]:
         """Return pushes that may be tried, oldest first."""
         return await self.store.due_pushes(now, limit)
@@ -236,26 +262,11 @@ class Ledger:
 
     def judge(self, live: Live, news: StoreNews, changes: Changes) -> None:
         """Move one message by one piece of news; runs inside the store's transaction."""
-        status_before, assumed_before = live.status, live.assumed
-        retry_at = None
-        if isinstance(news, Received):
-            self._hear_receipt(live, news, changes)
-        elif isinstance(news, Submitted):
-            if news.attempt <= live.fenced:
-                _hear_zombie(live, news, changes)
-                return
-            _hear_outcomes(live, news, changes)
-            retry_at = news.retry_at
-        elif isinstance(news, Lapsed):
-            if live.leased_until is None or live.attempts != news.attempt:
-                return
-            _call_off(live, news, changes)
-        elif isinstance(news, Ended):
-            if live.leased_until is not None and live.attempts != news.attempt:
-                return
-            _advance_pending(live, Standing(news.status))
-        else:
+        if not isinstance(news, News):
             raise TypeError(f"no news: {news!r}")
+        status_before, assumed_before = live.status, live.assumed
+        if not self._hear(live, news, changes):
+            return
         parts = live.standings
         standing = parts[1] if live.parts == 1 else lifecycle.roll_up([parts[n] for n in sorted(parts)])
         live.status, live.assumed = standing
@@ -266,10 +277,31 @@ class Ledger:
         if lifecycle.is_final(standing.status):
             _close(live, news.at, moved, changes)
         else:
-            _keep_going(live, retry_at or news.at)
+            _keep_going(live, (news.retry_at if isinstance(news, Submitted) else None) or news.at)
         changes.events.append(_event(live, news))
         if moved and live.want_report and live.push_url and lifecycle.is_announced(standing.status):
             changes.pushes.append(_push(live, news.news_id, news.at))
+
+    def _hear(self, live: Live, news: News, changes: Changes) -> bool:
+        """Move a message's parts; returns whether there is more to say of it."""
+        if isinstance(news, Received):
+            self._hear_receipt(live, news, changes)
+        elif isinstance(news, Submitted):
+            if news.attempt <= live.fenced:
+                _hear_zombie(live, news, changes)
+                return False
+            _hear_outcomes(live, news, changes)
+        elif isinstance(news, Lapsed):
+            if live.leased_until is None or live.attempts != news.attempt:
+                return False
+            _call_off(live, news, changes)
+        elif isinstance(news, Ended):
+            if live.leased_until is not None and live.attempts != news.attempt:
+                return False
+            _advance_pending(live, Standing(news.status))
+        else:
+            return _give_up(live)
+        return True
 
     def _hear_receipt(self, live: Live, news: Received, changes: Changes) -> None:
         heard = lifecycle.hear_receipt(news.state, news.error, self.errors.get(news.connector, {}))
@@ -345,6 +377,16 @@ def _call_off(live: Live, news: Lapsed, changes: Changes) -> None:
     _advance_pending(live, _UNKNOWN)
 
 
+def _give_up(live: Live) -> bool:
+    """Assume the end of parts that no final receipt came for; returns whether there were any."""
+    if live.due_at is not None or live.leased_until is not None:
+        return False
+    before = dict(live.standings)
+    for part_no, standing in before.items():
+        live.standings[part_no] = lifecycle.advance(standing, lifecycle.EXPIRED_UNSEEN)
+    return live.standings != before
+
+
 def _advance_pending(live: Live, heard: Standing) -> None:
     for part_no, standing in live.standings.items():
         if standing.status in _NOT_TAKEN_YET:
@@ -402,6 +444,8 @@ def _event(live: Live, news: News) -> EventRow:
         detail = "; ".join(_words(p, o) for p, o in news.outcomes) if len(news.outcomes) > 1 else _say(outcome)
     elif isinstance(news, Lapsed):
         kind, detail = "lapsed", "claimed, then no word of it: it may have been sent"
+    elif isinstance(news, Untold):
+        kind, detail = "untold", "no final receipt has come, and none is expected any more"
     else:
         kind, detail = "ended", news.detail
     return EventRow(

@@ -29,6 +29,7 @@ from aldis.service.admin import Admin, AdminSocket
 from aldis.service.samples import samples_of
 from aldis.service.settings import Settings
 from aldis.store.base import QueueState, Store
+from aldis.tracking import Tracking
 from aldis.web.app import build
 from aldis.web.auth import Authenticator
 from aldis.web.eapi import Eapi
@@ -150,6 +151,8 @@ class Node:
             self.ledger.errors[config.name] = config.errors
         self.dispatch = Dispatch(self.ledger, self._connectors)
         self.inbound = Inbound(self.ledger)
+        ages_ms = {config.name: settings.validity_ms + config.horizon_ms for config in settings.connectors}
+        self.tracking = Tracking(self.ledger, ages_ms)
         guard = EgressGuard(settings.push_allow_private_networks)
         limits = Limits(total_s=settings.push_timeout_s, per_host=settings.push_connections_per_host)
         self._client = PushClient(guard, limits)
@@ -233,6 +236,7 @@ class Node:
         if self._does("dispatch"):
             yield "inbound", self.inbound.run()
             yield "dispatch", self.dispatch.run()
+            yield "tracking", self.tracking.run()
         if self._does("push"):
             yield "push", self.push.run()
         if self._shared is None:

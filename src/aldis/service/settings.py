@@ -22,6 +22,7 @@ SQLITE = "sqlite"
 NO_DRIVER = "PostgreSQL needs its driver, asyncpg: pip install 'aldis[postgres]', or in a checkout make setup-postgres"
 ROLES = frozenset({"web", "dispatch", "push"})
 MOST_WRITERS = 32
+LONGEST_HORIZON_H = 240
 _LARGEST = 1 << 53
 _NOT_SETTINGS = ("ALDIS_CONFIG", "ALDIS_TEST_")
 
@@ -74,6 +75,13 @@ SETTINGS: Sequence[Setting] = (
 CONNECTOR_SETTINGS: Sequence[Setting] = (
     Setting("name", "text", None, "", "What routes, logs and metrics call it."),
     Setting("kind", "text", None, "", "`smpp`, `simulator`, or what a plug-in offers."),
+    Setting(
+        "receipt_horizon_h",
+        "float",
+        24.0,
+        "h",
+        "How long after a message's validity its receipt may still come; then it ends as 53, assumed.",
+    ),
     Setting("errors", "table", {}, "", "A receipt's `err` -> the status code that it means, such as 027 = 56."),
 )
 """Keys of every [[connector]]; its kind adds its own."""
@@ -93,6 +101,8 @@ class ConnectorConfig(msgspec.Struct, frozen=True):
     factory: Any
     options: Any
     errors: dict[str, Status]
+    horizon_ms: int
+    """How long after a message's validity its receipt may still come."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -289,13 +299,22 @@ def _connector(table: dict[str, Any]) -> ConnectorConfig:
         raise SettingsError(f"connector {name!r}: unknown kind {kind!r}: known are {', '.join(connector_kinds())}")
     factory = point.load()
     errors = _errors(name, kind, table.pop("errors", {}))
+    horizon_ms = _horizon_ms(name, table.pop("receipt_horizon_h", 24.0))
     known = [field.name for field in msgspec.structs.fields(factory.settings_type)]
     _refuse_unknown(table, known, f"key of connector {name!r}:")
     try:
         options = msgspec.convert(table, factory.settings_type, strict=False)
     except (msgspec.ValidationError, ValueError) as error:
         raise SettingsError(f"connector {name!r}: {error}") from None
-    return ConnectorConfig(name, kind, factory, options, errors)
+    return ConnectorConfig(name, kind, factory, options, errors, horizon_ms)
+
+
+def _horizon_ms(name: str, hours: Any) -> int:
+    if not isinstance(hours, int | float) or isinstance(hours, bool) or not 0 < hours <= LONGEST_HORIZON_H:
+        raise SettingsError(
+            f"connector {name!r}: receipt_horizon_h is above 0 and at most {LONGEST_HORIZON_H}, as long as ids are kept"
+        )
+    return round(hours * 3_600_000)
 
 
 def _errors(name: str, kind: str, table: Mapping[str, Any]) -> dict[str, Status]:

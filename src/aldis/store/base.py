@@ -243,6 +243,14 @@ class Rematched(NamedTuple):
     """What was not looked at; None: nothing is left."""
 
 
+class Unfinished(NamedTuple):
+    """Messages among some old ones that are not over."""
+
+    messages: list[MessageKey]
+    position: int
+    """Up to which id was looked."""
+
+
 class Store(Protocol):
     """The tables, whatever engine holds them.
 
@@ -323,6 +331,21 @@ class Store(Protocol):
 
     async def rematch(self, span: Span, judge: Judge, as_news: AsNews) -> Rematched:
         """Judge the parked receipts of a span whose part can be told by now, at most some hundred."""
+
+    async def unfinished(self, connector: str, after: int, until: int) -> Unfinished:
+        """Return messages that went to a connector, are not over, and wait for nobody here, some at a time.
+
+        Args:
+            connector: The connector.
+            after: Ids of batches and messages are larger than this one.
+            until: And not larger than this one.
+        """
+
+    async def fact(self, name: str) -> int:
+        """Return a number that was noted; 0 if none was."""
+
+    async def note_fact(self, name: str, value: int) -> None:
+        """Note a number under a name."""
 
     async def tidy(self, now: int) -> int:
         """Drop what is past its time, and prepare what will be needed; returns 0 once all is done for now."""

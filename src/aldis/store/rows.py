@@ -32,6 +32,7 @@ from aldis.store.base import (
 Row = tuple[Any, ...]
 DAY_MS = 86_400_000
 KEEP_UPSTREAM_IDS_DAYS = 15
+FINAL = sorted(int(status) for status in Status if is_final(status))
 _WAITING = (Status.IN_PROGRESS, Status.RETRY_QUEUED)
 
 # Values as rows

@@ -25,6 +25,7 @@ from aldis.store.base import (
     QueueState,
     Rematched,
     Span,
+    Unfinished,
 )
 from aldis.store.group import CommitStats
 from aldis.store.postgres import partitions, verbs
@@ -40,7 +41,7 @@ from aldis.store.postgres.connection import (
 from aldis.store.postgres.folded import FoldedRead
 from aldis.store.postgres.lane import CLOSE_S, SQL, Lane, Seat, Shortcut
 from aldis.store.postgres.migrate import migrate, refuse_incomplete
-from aldis.store.rows import account_of, quote
+from aldis.store.rows import FINAL, account_of, quote
 
 log = structlog.get_logger()
 
@@ -57,6 +58,8 @@ TABLES_EVERY_MS = 3_600_000
 TABLES_AGAIN_MS = 60_000
 FORGET_COMMITS_MS = 86_400_000
 """Longer than any doubt about a commit lasts."""
+SWEPT_AT_ONCE = 100
+"""Old batches looked at in one go."""
 QUESTIONS = 3
 
 
@@ -194,6 +197,23 @@ class PostgresStore:
     async def expired(self, connector: str, now: int, limit: int) -> Sequence[MessageKey]:
         """Return queued messages whose validity is over."""
         return [MessageKey(*row) for row in await self._ask("expired", connector, now, limit)]
+
+    async def unfinished(self, connector: str, after: int, until: int) -> Unfinished:
+        """Return old messages of a connector that are not over, some at a time."""
+        [row] = await self._ask("unfinished_until", after, until, SWEPT_AT_ONCE)
+        if row[0] is None:
+            return Unfinished([], until)
+        found = await self._ask("unfinished", after, row[0], connector, FINAL)
+        return Unfinished([MessageKey(*row) for row in found], row[0])
+
+    async def fact(self, name: str) -> int:
+        """Return a number that was noted."""
+        found = await self._ask("fact", name)
+        return int(found[0][0]) if found else 0
+
+    async def note_fact(self, name: str, value: int) -> None:
+        """Note a number under a name."""
+        await self._ask("note_fact", name, value)
 
     async def queued_connectors(self) -> Sequence[str]:
         """Return the names of connectors that messages wait for."""

@@ -150,6 +150,23 @@ SELECT q.account_id, q.message_id FROM (SELECT account_id, message_id, batch_id 
 WHERE connector = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT 10000) q
 JOIN batches b ON b.batch_id = q.batch_id WHERE b.valid_until <= ?2 LIMIT ?3;
 
+-- name: unfinished_until
+-- How far one look for unfinished messages goes.
+SELECT message_id FROM messages WHERE message_id > ? AND message_id <= ? ORDER BY message_id LIMIT 1 OFFSET ?;
+
+-- name: unfinished
+-- Old messages of a connector that are not over, and wait for nobody here.
+SELECT account_id, message_id FROM messages WHERE message_id > ? AND message_id <= ? AND connector = ?
+AND status NOT IN (SELECT value FROM carray(?)) AND due_at IS NULL AND leased_until IS NULL;
+
+-- name: fact
+-- A number that was noted.
+SELECT value FROM facts WHERE fact = ?;
+
+-- name: note_fact
+-- Notes a number.
+INSERT INTO facts (fact, value) VALUES (?, ?) ON CONFLICT (fact) DO UPDATE SET value = excluded.value;
+
 -- name: queued_connectors
 -- Names of the connectors that messages wait for.
 SELECT DISTINCT connector FROM messages INDEXED BY messages_due WHERE due_at IS NOT NULL;

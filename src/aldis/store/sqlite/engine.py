@@ -25,11 +25,12 @@ from aldis.store.base import (
     QueueState,
     Rematched,
     Span,
+    Unfinished,
 )
 from aldis.store.group import CommitStats
-from aldis.store.rows import DAY_MS, KEEP_UPSTREAM_IDS_DAYS, account_of, push_of
+from aldis.store.rows import DAY_MS, FINAL, KEEP_UPSTREAM_IDS_DAYS, account_of, push_of
 from aldis.store.sqlite import verbs
-from aldis.store.sqlite.context import SQL, Context
+from aldis.store.sqlite.context import SQL, Context, carray
 from aldis.store.sqlite.files import DirectoryLock, check_filesystem, check_sqlite
 from aldis.store.sqlite.migrate import migrate, refuse_incomplete
 from aldis.store.sqlite.writer import Writer
@@ -39,6 +40,8 @@ log = structlog.get_logger()
 LEDGER_FILE = "ledger.sqlite"
 CHECKPOINT_EVERY_S = 1.0
 STATEMENTS = 1024
+SWEPT_AT_ONCE = 5_000
+"""Old messages looked at in one go: it takes some milliseconds of the loop."""
 WAL_ALARM_BYTES = 4 * 1024 * 1024 * 1024
 WAL_LIMIT_BYTES = 128 * 1024 * 1024
 
@@ -178,6 +181,22 @@ class SqliteStore:
     async def expired(self, connector: str, now: int, limit: int) -> Sequence[MessageKey]:
         """Return queued messages whose validity is over."""
         return [MessageKey(*row) for row in self._read(SQL["expired"], (connector, now, limit))]
+
+    async def unfinished(self, connector: str, after: int, until: int) -> Unfinished:
+        """Return old messages of a connector that are not over, some at a time."""
+        row = self._read_one("unfinished_until", (after, until, SWEPT_AT_ONCE - 1))
+        position = int(row[0]) if row else until
+        found = self._read(SQL["unfinished"], (after, position, connector, carray(FINAL)))
+        return Unfinished([MessageKey(*row) for row in found], position)
+
+    async def fact(self, name: str) -> int:
+        """Return a number that was noted."""
+        row = self._read_one("fact", (name,))
+        return int(row[0]) if row else 0
+
+    async def note_fact(self, name: str, value: int) -> None:
+        """Note a number under a name."""
+        await self.writer.call(verbs.note_fact, ((name, value),))
 
     async def queued_connectors(self) -> Sequence[str]:
         """Return the names of connectors that messages wait for."""

@@ -347,6 +347,12 @@ def remember_last_id(context: Context, ids: list[int]) -> list[None]:
     return [None] * len(ids)
 
 
+def note_fact(context: Context, facts: list[tuple[str, int]]) -> list[None]:
+    """Note numbers."""
+    context.cursor.executemany(SQL["note_fact"], facts)
+    return [None] * len(facts)
+
+
 def forget_upstream_ids(context: Context, before_days: list[int]) -> list[int]:
     """Drop ids of parts submitted before a day, some thousand at a time; answers how many went."""
     answers = []

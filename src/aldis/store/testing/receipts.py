@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from aldis.connectors.base import Accepted, Refused, Unknown
+from aldis.model.ids import id_at
 from aldis.model.status import Status
 from aldis.store.rows import REMATCHED_AT_ONCE
 from aldis.store.testing.bench import DAY_MS, LEASE_MS, NOON, Bench
@@ -276,6 +277,50 @@ class ReceiptContract:
         await bench.receipt("x3", source=str(ADA))
         assert await bench.rematch() == 2
         assert await bench.status(ada, message_id) is Status.DELIVERED
+
+    async def test_a_message_whose_receipt_never_comes_ends_as_assumed(self, bench: Bench) -> None:
+        """One that got no answer too; what is over, queued, young, or another connector's is left alone."""
+        ada = await bench.account()
+        accepted = await bench.send(ada, Accepted("a1"))
+        unanswered = await bench.send(ada, Unknown("cut"))
+        half = await bench.send(ada, Accepted("c1"), Accepted("c2"))
+        await bench.receipt("c1")
+        done = await bench.send(ada, Accepted("d1"))
+        await bench.receipt("d1")
+        [queued] = await bench.submit(ada)
+        elsewhere = bench.batch(ada, [ADA], connector="south")
+        await bench.ledger.admit(elsewhere)
+        bench.now += DAY_MS
+        young = await bench.send(ada, Accepted("y1"))
+        before = len(bench.pushes)
+        until = id_at(NOON + 1_000)
+        position = await bench.ledger.end_untold("north", 0, until)
+        assert await bench.ledger.end_untold("north", position, until) == until
+        old = [accepted, unanswered, half, done, queued, elsewhere.last_message_id, young]
+        assert [await bench.status(ada, one) for one in old] == [53, 53, 53, 11, 0, 0, 10]
+        assert [push.message_id for push in bench.pushes[before:]] == [accepted, unanswered, half]
+        assert (await bench.history(accepted))[-1].kind == "untold"
+        assert await bench.credits(ada) == 93_000, "nothing is given back"
+        await bench.ledger.end_untold("north", 0, until)
+        assert len(await bench.history(accepted)) == 2, "it is told once"
+        await bench.receipt("a1")
+        await bench.receipt("c2", "UNDELIV")
+        assert await bench.status(ada, accepted) is Status.DELIVERED
+        assert await bench.status(ada, half) is Status.FAILED_PHONE
+
+    async def test_old_messages_are_looked_at_from_a_position_on(self, bench: Bench) -> None:
+        """Which is noted, and is where the next look begins."""
+        ada = await bench.account()
+        first = await bench.send(ada, Accepted("a1"))
+        bench.now += 60_000
+        second = await bench.send(ada, Accepted("a2"))
+        await bench.ledger.end_untold("north", first, id_at(bench.now + 1))
+        assert await bench.status(ada, first) is Status.DELIVERED_UPSTREAM
+        assert await bench.status(ada, second) is Status.EXPIRED
+        assert await bench.store.fact("tracked north") == 0
+        for position in (5, 2**62):
+            await bench.store.note_fact("tracked north", position)
+            assert await bench.store.fact("tracked north") == position
 
     async def test_all_parked_receipts_of_a_span_are_looked_at_page_by_page(self, bench: Bench) -> None:
         """More than fit into one transaction; what came at the end of the span is not in it."""

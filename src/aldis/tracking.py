@@ -1,0 +1,50 @@
+"""The end of tracking: a message whose receipt never comes ends all the same, and says that this is assumed."""
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from aldis.ledger import Ledger
+from aldis.model.errors import OurError
+from aldis.model.ids import id_at
+
+log = structlog.get_logger()
+
+SWEEP_S = 15.0
+PAUSE_S = 0.2
+"""Between two looks of a sweep that has fallen behind."""
+
+
+class Tracking:
+    """Looks, once, at each message as it comes of age, and ends it if it is not over.
+
+    It ends as 53, assumed: a receipt that comes later still says what really became of it.
+    """
+
+    def __init__(self, ledger: Ledger, ages_ms: Mapping[str, int]) -> None:
+        """Take the ledger, and by connector how old a message is when no receipt is expected any more."""
+        self._ledger = ledger
+        self._ages_ms = ages_ms
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            for connector in self._ages_ms:
+                try:
+                    await self.sweep(connector)
+                except OurError as error:
+                    log.warning("old messages are looked at later", connector=connector, error=str(error))
+                except Exception:
+                    log.exception("old messages can't be looked at", connector=connector)
+            await asyncio.sleep(SWEEP_S)
+
+    async def sweep(self, connector: str) -> None:
+        """End what has come of age since the last sweep, of this node or another."""
+        store, name = self._ledger.store, f"tracked {connector}"
+        position = await store.fact(name)
+        until = id_at(max(self._ledger.now_ms() - self._ages_ms[connector], 0))
+        while position < until:
+            position = await self._ledger.end_untold(connector, position, until)
+            await store.note_fact(name, position)
+            await asyncio.sleep(PAUSE_S)
