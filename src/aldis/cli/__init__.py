@@ -10,6 +10,7 @@ from aldis.cli.accounts import accounts
 from aldis.cli.demo import demo
 from aldis.cli.doctor import doctor
 from aldis.cli.ledger import ledger
+from aldis.cli.receipts import receipts
 from aldis.cli.report import report
 from aldis.cli.serve import serve
 from aldis.model.errors import AldisError
@@ -30,7 +31,7 @@ def group() -> None:
     """  # noqa: D301 - click wants the backspace
 
 
-for command in (serve, demo, accounts, report, ledger, doctor):
+for command in (serve, demo, accounts, report, receipts, ledger, doctor):
     group.add_command(command)
 
 

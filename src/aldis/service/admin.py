@@ -14,7 +14,7 @@ from aldis.model.errors import AldisError
 from aldis.model.money import format_credits
 from aldis.model.types import Account, AccountId
 from aldis.push.request import parse_url
-from aldis.store.base import Store
+from aldis.store.base import Store, Wanted
 from aldis.web.auth import hash_password
 
 log = structlog.get_logger()
@@ -37,6 +37,8 @@ class Admin:
             "accounts.top_up": self.top_up,
             "accounts.set": self.set_account,
             "report": self.report,
+            "receipts.list": self.list_receipts,
+            "receipts.rematch": self.rematch_receipts,
         }
 
     async def call(self, name: str, arguments: dict[str, Any]) -> Any:
@@ -116,6 +118,21 @@ class Admin:
                 for one in shown
             ],
         }
+
+    async def list_receipts(
+        self, connector: str = "", number: str = "", upstream_id: str = "", limit: int = 100
+    ) -> Any:
+        """Return receipts that belong to no message so far, the newest first, and how many there are in all."""
+        found = await self._store.parked_receipts(Wanted(connector, number, upstream_id, limit))
+        shown = ("connector", "received_at", "upstream_id", "state", "error", "source", "destination", "text")
+        return {
+            "receipts": [{name: getattr(one, name) for name in shown} for one in found],
+            "unmatched": (await self._store.queue_state(self._ledger.now_ms())).parked,
+        }
+
+    async def rematch_receipts(self) -> Any:
+        """Look again at every receipt that belongs to no message; returns how many do now."""
+        return await self._ledger.rematch(0, self._ledger.now_ms() + 1)
 
     async def _find(self, username: str) -> Account:
         account = await self._store.find_account(username)

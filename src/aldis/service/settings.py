@@ -64,6 +64,10 @@ SETTINGS: Sequence[Setting] = (
     Setting("eapi.report_header", "text", "returns", "", "Second word of get_report's first line: returns or results."),
     Setting("eapi.max_recipients", "int", 50_000, "numbers", "Most recipients of one submission."),
     Setting("messages.validity_h", "float", 72.0, "h", "How long a message may wait to be sent and delivered."),
+    Setting(
+        "receipts.keep_unmatched_days", "int", 14, "days",
+        "How long a receipt is kept that belongs to no message so far.",
+    ),
     Setting("admission.blocklist", "numbers", (), "MSISDNs", "Numbers that may not be written to: status 32."),
     Setting("admission.censor", "texts", (), "words", "Words that no body may hold: status 33."),
     Setting("node.number", "int", 0, "0..1023", "This node's number in its ids; on PostgreSQL it is leased instead."),
@@ -124,6 +128,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     eapi_report_header: str
     eapi_max_recipients: int
     validity_ms: int
+    unmatched_ms: int
+    """How long a receipt is kept that belongs to no message."""
     blocklist: list[int]
     censor: list[str]
     node_number: int
@@ -408,6 +414,7 @@ def _settings(raw: dict[str, Any], connectors: list[ConnectorConfig], routes: li
         eapi_report_header=raw["eapi.report_header"],
         eapi_max_recipients=raw["eapi.max_recipients"],
         validity_ms=int(raw["messages.validity_h"] * 3_600_000),
+        unmatched_ms=raw["receipts.keep_unmatched_days"] * 86_400_000,
         blocklist=raw["admission.blocklist"],
         censor=raw["admission.censor"],
         node_number=raw["node.number"],

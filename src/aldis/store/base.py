@@ -243,6 +243,17 @@ class Rematched(NamedTuple):
     """What was not looked at; None: nothing is left."""
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """Which parked receipts are looked for."""
+
+    connector: str = ""
+    """Empty: of all."""
+    number: str = ""
+    """How the number that the message went to ends."""
+    upstream_id: str = ""
+    limit: int = 100
+
+
 class Unfinished(NamedTuple):
     """Messages among some old ones that are not over."""
 
@@ -347,8 +358,16 @@ class Store(Protocol):
     async def note_fact(self, name: str, value: int) -> None:
         """Note a number under a name."""
 
-    async def tidy(self, now: int) -> int:
-        """Drop what is past its time, and prepare what will be needed; returns 0 once all is done for now."""
+    async def parked_receipts(self, wanted: Wanted) -> Sequence[Parked]:
+        """Return receipts that belong to no message so far, the newest first."""
+
+    async def tidy(self, now: int, parked_before: int = 0) -> int:
+        """Drop what is past its time, and prepare what will be needed; returns 0 once all is done for now.
+
+        Args:
+            now: Epoch ms.
+            parked_before: Receipts that came before it, and have found no message, are dropped, too.
+        """
 
     async def remember_last_id(self, last_id: int) -> None:
         """Note how far this node's ids have come."""

@@ -26,6 +26,7 @@ from aldis.store.base import (
     Rematched,
     Span,
     Unfinished,
+    Wanted,
 )
 from aldis.store.group import CommitStats
 from aldis.store.postgres import partitions, verbs
@@ -41,7 +42,7 @@ from aldis.store.postgres.connection import (
 from aldis.store.postgres.folded import FoldedRead
 from aldis.store.postgres.lane import CLOSE_S, SQL, Lane, Seat, Shortcut
 from aldis.store.postgres.migrate import migrate, refuse_incomplete
-from aldis.store.rows import FINAL, account_of, quote
+from aldis.store.rows import FINAL, account_of, parked_of, quote
 
 log = structlog.get_logger()
 
@@ -303,9 +304,16 @@ class PostgresStore:
         """Note how far a node's ids have come, for a start with a clock set back."""
         await self._claims.call(verbs.remember_last_id, (verbs.NotedId(self.seat.number, last_id),))
 
-    async def tidy(self, now: int) -> int:
-        """Make nobody's what gone nodes owned; once an hour make partitions ahead and drop old ones."""
+    async def parked_receipts(self, wanted: Wanted) -> Sequence[Parked]:
+        """Return receipts that belong to no message so far, the newest first."""
+        bindings = (wanted.connector, wanted.number, quote(wanted.upstream_id), wanted.limit)
+        return [parked_of(row) for row in await self._ask("list_parked", *bindings)]
+
+    async def tidy(self, now: int, parked_before: int = 0) -> int:
+        """Make nobody's what gone nodes owned, drop old parked receipts; once an hour see to partitions."""
         await self._ask("orphan_pushes", 5_000)
+        if gone := await self._ask("forget_parked", parked_before):
+            return len(gone)
         if now < self._tables_at:
             return 0
         async with self._question() as connection:

@@ -309,6 +309,19 @@ i.text, i.pdu FROM inbox i
 WHERE i.is_receipt = 1 AND i.received_at IS NOT NULL AND (i.received_at, i.inbox_id) > ($1, $2) AND i.received_at < $3
 ORDER BY i.received_at, i.inbox_id LIMIT $4 FOR UPDATE OF i SKIP LOCKED;
 
+-- name: list_parked
+-- Receipts that belong to no message, the newest first.
+SELECT inbox_id, connector, received_at, is_receipt, upstream_id, state, error, source, destination, text, pdu FROM inbox
+WHERE is_receipt = 1 AND received_at IS NOT NULL AND $1::text IN ('', connector) AND $3::text IN ('', upstream_id)
+AND ($2::text = '' OR right(source, length($2)) = $2) ORDER BY received_at DESC, inbox_id DESC LIMIT $4;
+
+-- name: forget_parked
+-- Drops receipts that have found no message in all that time.
+DELETE FROM inbox WHERE inbox_id IN (
+    SELECT inbox_id FROM inbox WHERE is_receipt = 1 AND received_at IS NOT NULL AND received_at < $1
+    ORDER BY received_at, inbox_id LIMIT 5000 FOR UPDATE SKIP LOCKED
+) RETURNING inbox_id;
+
 -- name: count_parked
 -- How many receipts match nothing.
 SELECT count(*) FROM inbox WHERE is_receipt = 1;

@@ -117,6 +117,17 @@ WHERE is_receipt = 1 AND (received_at, inbox_id) > (?, ?) AND received_at < ? OR
 -- How many receipts match nothing.
 SELECT count(*) FROM inbox WHERE is_receipt = 1;
 
+-- name: list_parked
+-- Receipts that belong to no message, the newest first.
+SELECT inbox_id, connector, received_at, is_receipt, upstream_id, state, error, source, destination, text, pdu
+FROM inbox INDEXED BY inbox_received WHERE is_receipt = 1 AND ?1 IN ('', connector) AND ?3 IN ('', upstream_id)
+AND (?2 = '' OR substr(source, -length(?2)) = ?2) ORDER BY received_at DESC, inbox_id DESC LIMIT ?4;
+
+-- name: forget_parked
+-- Drops receipts that have found no message in all that time.
+DELETE FROM inbox WHERE inbox_id IN (SELECT inbox_id FROM inbox INDEXED BY inbox_received
+WHERE is_receipt = 1 AND received_at < ? ORDER BY received_at, inbox_id LIMIT 5000);
+
 -- name: delete_inbox
 -- Takes receipts out of the inbox once they have a home; their words are in the history then.
 DELETE FROM inbox WHERE inbox_id IN (SELECT value FROM carray(?));

@@ -26,9 +26,10 @@ from aldis.store.base import (
     Rematched,
     Span,
     Unfinished,
+    Wanted,
 )
 from aldis.store.group import CommitStats
-from aldis.store.rows import DAY_MS, FINAL, KEEP_UPSTREAM_IDS_DAYS, account_of, push_of
+from aldis.store.rows import DAY_MS, FINAL, KEEP_UPSTREAM_IDS_DAYS, account_of, parked_of, push_of
 from aldis.store.sqlite import verbs
 from aldis.store.sqlite.context import SQL, Context, carray
 from aldis.store.sqlite.files import DirectoryLock, check_filesystem, check_sqlite
@@ -286,11 +287,24 @@ class SqliteStore:
         [answer] = await self.writer.call(verbs.rematch, (verbs.Rematch(span, judge, as_news),))
         return answer  # type: ignore[no-any-return]
 
-    async def tidy(self, now: int) -> int:
-        """Drop upstream ids past their time; returns how many went, at most some thousand."""
+    async def parked_receipts(self, wanted: Wanted) -> Sequence[Parked]:
+        """Return receipts that belong to no message so far; searched in a thread, for there may be many."""
+        return await asyncio.to_thread(self._list_parked, wanted)
+
+    def _list_parked(self, wanted: Wanted) -> Sequence[Parked]:
+        connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            bindings = (wanted.connector, wanted.number, wanted.upstream_id, wanted.limit)
+            return [parked_of(row) for row in connection.execute(SQL["list_parked"], bindings)]
+        finally:
+            connection.close()
+
+    async def tidy(self, now: int, parked_before: int = 0) -> int:
+        """Drop upstream ids and parked receipts past their time; returns how many went, at most some thousand."""
         day = now // DAY_MS - KEEP_UPSTREAM_IDS_DAYS
         [gone] = await self.writer.call(verbs.forget_upstream_ids, (day,))
-        return gone  # type: ignore[no-any-return]
+        [parked] = await self.writer.call(verbs.forget_parked, (parked_before,))
+        return gone + parked  # type: ignore[no-any-return]
 
     def problems(self) -> Sequence[str]:
         """Return why durability can't be given now, or soon won't be."""

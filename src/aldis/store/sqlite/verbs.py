@@ -360,3 +360,13 @@ def forget_upstream_ids(context: Context, before_days: list[int]) -> list[int]:
         context.cursor.execute(SQL["forget_upstream_ids"], (day,))
         answers.append(context.connection.changes())
     return answers
+
+
+def forget_parked(context: Context, before: list[int]) -> list[int]:
+    """Drop receipts that came before a time and found no message, some thousand at a time; answers how many went."""
+    answers = []
+    for at in before:
+        context.cursor.execute(SQL["forget_parked"], (at,))
+        answers.append(context.connection.changes())
+        context.parked -= answers[-1]
+    return answers

@@ -9,6 +9,7 @@ import pytest
 from aldis.connectors.base import Accepted, Refused, Unknown
 from aldis.model.ids import id_at
 from aldis.model.status import Status
+from aldis.store.base import Wanted
 from aldis.store.rows import REMATCHED_AT_ONCE
 from aldis.store.testing.bench import DAY_MS, LEASE_MS, NOON, Bench
 
@@ -277,6 +278,28 @@ class ReceiptContract:
         await bench.receipt("x3", source=str(ADA))
         assert await bench.rematch() == 2
         assert await bench.status(ada, message_id) is Status.DELIVERED
+
+    async def test_receipts_that_belong_to_no_message_are_listed_and_forgotten_in_time(self, bench: Bench) -> None:
+        """The newest first; inbound messages are none of them, and stay."""
+        await bench.account()
+        await bench.receipt("x1", source=str(ADA))
+        bench.now += 1_000
+        await bench.receipt("x2", "UNDELIV", source=str(BEA), connector="south")
+        message = msgspec.structs.replace(bench.delivery("", ""), is_receipt=False)
+        await bench.ledger.receive([message])
+
+        async def listed(**wanted: Any) -> list[str]:
+            return [one.upstream_id for one in await bench.store.parked_receipts(Wanted(**wanted))]
+
+        assert await listed() == ["x2", "x1"]
+        assert await listed(limit=1) == ["x2"]
+        assert await listed(connector="north") == ["x1"]
+        assert await listed(number="345678") == ["x1"]
+        assert await listed(upstream_id="x2") == ["x2"]
+        assert await listed(upstream_id="x2", number="345678") == []
+        while await bench.store.tidy(bench.now, NOON + 1):
+            pass
+        assert (await listed(), await bench.parked()) == (["x2"], 1)
 
     async def test_a_message_whose_receipt_never_comes_ends_as_assumed(self, bench: Bench) -> None:
         """One that got no answer too; what is over, queued, young, or another connector's is left alone."""
