@@ -1,5 +1,6 @@
 """News in, one transaction out: the only writer of status and credits."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
@@ -9,11 +10,12 @@ from aldis import lifecycle
 from aldis.connectors.base import Accepted, Delivery, NotSent, Outcome, Refused, Unknown
 from aldis.lifecycle import Standing
 from aldis.model.errors import LedgerUnavailable, NoCredits, QuotaExceeded
-from aldis.model.ids import IdMaker
+from aldis.model.ids import IdMaker, time_of
 from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, BatchReport, Push, PushResult
 from aldis.rules.adoption import unanswered_id
-from aldis.rules.matching import Candidate
+from aldis.rules.matching import Candidate, choose, is_number
+from aldis.rules.profile import Profiles, Topic, delay_of, offset_of, part_of
 from aldis.store.base import Changes, Due, EventRow, Live, NewBatch, Parked, Span, Store, UpstreamId, Verdict
 from aldis.store.base import News as StoreNews
 from aldis.store.rows import quote
@@ -118,6 +120,9 @@ class Ledger:
         self.now_ms = now_ms
         self.errors: dict[str, Mapping[str, Status]] = {}
         """Connector -> its table of receipt errors."""
+        self.profiles = Profiles()
+        self.ambiguous: Counter[str] = Counter()
+        """By connector: how often a receipt could have meant several parts, and moved none."""
 
     def next_id(self, now: int | None = None) -> int:
         """Return a new id; takes the time from a caller that has just asked for it."""
@@ -156,20 +161,29 @@ class Ledger:
 
     async def record(self, news: Sequence[News]) -> None:
         """Move messages by what was learnt about them (T3)."""
-        await self.store.record(news, self.judge, self._receipt_news)
+        await self.store.record(news, self.judge, self.match_receipt)
 
     async def receive(self, deliveries: Sequence[Delivery]) -> None:
         """Put what upstreams sent on disk: receipts move their messages, or wait in the inbox for them (T4)."""
         ids = self.ids.take(len(deliveries), self.now_ms())
+        for delivery in deliveries:
+            self._learn_habits(delivery)
         parked = [_park(inbox_id, d) for inbox_id, d in zip(ids, deliveries, strict=True)]
-        await self.store.receive(parked, self.judge, self._receipt_news)
+        await self.store.receive(parked, self.judge, self.match_receipt)
+
+    def _learn_habits(self, delivery: Delivery) -> None:
+        if delivery.is_receipt:
+            self.profiles.note(delivery.connector, Topic.STATE, delivery.state)
+            self.profiles.note(delivery.connector, Topic.ESM_CLASS, f"0x{delivery.esm_class:02X}")
+            if offset := offset_of(delivery.done_date, delivery.received_at):
+                self.profiles.note(delivery.connector, Topic.CLOCK, offset)
 
     async def rematch(self, since: int, until: int) -> int:
         """Look again at receipts that were parked in a span of time, epoch ms; returns how many found their part."""
         found = 0
         rest: Span | None = Span(since, until)
         while rest:
-            again, rest = await self.store.rematch(rest, self.judge, self._receipt_news)
+            again, rest = await self.store.rematch(rest, self.judge, self.match_receipt)
             found += again
         return found
 
@@ -245,14 +259,22 @@ class Ledger:
         """Return an account's milli-credits."""
         return await self.store.credits_of(account_id)
 
-    def _receipt_news(self, part: Candidate, receipt: Parked) -> Received:
+    def match_receipt(self, candidates: Sequence[Candidate], receipt: Parked) -> Received | None:
+        """Make news of a receipt about the part that it means; None if that is not certain."""
+        connector = receipt.connector
+        part = choose(candidates, receipt.source, self.profiles.spelling(connector))
+        if part is None:
+            self.ambiguous[connector] += bool(candidates)
+            return None
+        if is_number(part.msisdn, receipt.source) and not part.is_adopted:
+            self.profiles.note(connector, Topic.SPELLING, part.spelling.value)
         return Received(
             part.account_id,
             part.message_id,
             receipt.inbox_id,
             receipt.received_at,
             part.part_no,
-            receipt.connector,
+            connector,
             receipt.upstream_id,
             receipt.state,
             receipt.error,
@@ -308,8 +330,19 @@ class Ledger:
         part_no = news.part_no if news.part_no in live.standings else 1
         live.standings[part_no] = lifecycle.advance(live.standings[part_no], heard)
         live.sent = True
-        if news.is_adopted and news.upstream_id:
+        if news.is_adopted:
             _learn_id(live, news, part_no, news.upstream_id, changes)
+        if heard.is_final:
+            self.profiles.note(news.connector, Topic.DELAY, delay_of(time_of(live.message_id), news.at))
+        if live.parts > 1 and heard.is_final:
+            self._hear_for_all(live, news.connector, part_of(part_no, live.parts), heard)
+
+    def _hear_for_all(self, live: Live, connector: str, part: str, heard: Standing) -> None:
+        """Take a receipt for the other parts', too, on a link that is known to send none for these."""
+        if part == self.profiles.settled(connector, Topic.PART):
+            for other, standing in live.standings.items():
+                live.standings[other] = lifecycle.advance(standing, Standing(heard.status, assumed=True))
+        self.profiles.note(connector, Topic.PART, part)
 
 
 def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:

@@ -220,13 +220,13 @@ async def test_a_receipt_and_its_response_in_two_transactions_miss_each_other_fo
     [message_id] = await one.submit(ada)
     await one.claim()
     answered = one.submitted(message_id, (1, Accepted("a1")))
-    judge, as_news = one.ledger.judge, one.ledger._receipt_news
+    judge, match = one.ledger.judge, one.ledger.match_receipt
     async with db.transaction() as tx:
         if open_one == "response":
-            await verbs.record(tx, [verbs.NewsItem(answered, judge, as_news)])
+            await verbs.record(tx, [verbs.NewsItem(answered, judge, match)])
             await other.receipt("a1")
         else:
-            await verbs.receive(tx, [verbs.Arrival(parked("a1", one.ledger.next_id()), judge, as_news)])
+            await verbs.receive(tx, [verbs.Arrival(parked("a1", one.ledger.next_id()), judge, match)])
             await other.ledger.record([answered])
     assert (await one.status(ada, message_id), await one.parked()) == (Status.DELIVERED_UPSTREAM, 1)
     found = await asyncio.gather(one.rematch(), other.rematch())
@@ -241,12 +241,12 @@ async def test_what_one_node_looks_at_again_another_leaves_alone(db: Site) -> No
     ada = await one.account()
     [message_id] = await one.submit(ada)
     await one.claim()
-    judge, as_news = one.ledger.judge, one.ledger._receipt_news
+    judge, match = one.ledger.judge, one.ledger.match_receipt
     async with db.transaction() as tx:
-        await verbs.record(tx, [verbs.NewsItem(one.submitted(message_id, (1, Accepted("a1"))), judge, as_news)])
+        await verbs.record(tx, [verbs.NewsItem(one.submitted(message_id, (1, Accepted("a1"))), judge, match)])
         await one.receipt("a1")
     async with db.transaction() as tx:
-        assert await verbs.rematch(tx, [verbs.Rematch(Span(0, NOON + 1), judge, as_news)]) == [(1, None)]
+        assert await verbs.rematch(tx, [verbs.Rematch(Span(0, NOON + 1), judge, match)]) == [(1, None)]
         async with asyncio.timeout(2):
             assert await other.rematch() == 0
     assert (await one.status(ada, message_id), await one.parked()) == (Status.DELIVERED, 0)
@@ -386,7 +386,7 @@ async def test_the_end_of_a_push_that_waits_for_a_newer_one_does_not_end_that(db
     await node.receipt("a1", "UNDELIV")
     [older] = node.pushes
     async with db.transaction(Seat(node.epoch)) as tx:
-        arrival = verbs.Arrival(parked("a1", node.ledger.next_id()), node.ledger.judge, node.ledger._receipt_news)
+        arrival = verbs.Arrival(parked("a1", node.ledger.next_id()), node.ledger.judge, node.ledger.match_receipt)
         await verbs.receive(tx, [arrival])
         ended = asyncio.ensure_future(node.ledger.record_push_results([result(older, delivered=delivered)]))
         await db_waits(db, "Lock")

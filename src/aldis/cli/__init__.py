@@ -7,6 +7,7 @@ import click
 
 from aldis import __version__
 from aldis.cli.accounts import accounts
+from aldis.cli.connectors import connectors
 from aldis.cli.demo import demo
 from aldis.cli.doctor import doctor
 from aldis.cli.ledger import ledger
@@ -31,7 +32,7 @@ def group() -> None:
     """  # noqa: D301 - click wants the backspace
 
 
-for command in (serve, demo, accounts, report, receipts, ledger, doctor):
+for command in (serve, demo, accounts, report, receipts, connectors, ledger, doctor):
     group.add_command(command)
 
 

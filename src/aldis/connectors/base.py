@@ -77,6 +77,9 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """The receipt's text or the message, decoded for reading."""
     pdu: bytes
     """The whole PDU as it came."""
+    esm_class: int = 0
+    done_date: str = ""
+    """The receipt's, as it stands: local time of who knows where."""
     answer: Callable[[bool], None]
     """Call once, after the commit: True answers ESME_ROK, False asks the upstream to send it again."""
 

@@ -114,6 +114,8 @@ def to_delivery(connector: str, event: Incoming, received_at: int, answer: Calla
         destination=pdu.destination_addr.decode("latin-1"),
         text=receipt.text if receipt else read_text(pdu),
         pdu=event.frame,
+        esm_class=pdu.esm_class,
+        done_date=receipt.done_date if receipt else "",
         answer=answer,
     )
 

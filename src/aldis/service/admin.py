@@ -14,6 +14,8 @@ from aldis.model.errors import AldisError
 from aldis.model.money import format_credits
 from aldis.model.types import Account, AccountId
 from aldis.push.request import parse_url
+from aldis.rules.profile import MEANINGS, Topic
+from aldis.service.profiles import ProfileKeeper
 from aldis.store.base import Store, Wanted
 from aldis.web.auth import hash_password
 
@@ -31,12 +33,16 @@ class Admin:
         """Take an open store."""
         self._store = store
         self._ledger = ledger
+        self._keeper = ProfileKeeper(store, ledger.profiles)
         self._calls: dict[str, Callable[..., Awaitable[Any]]] = {
             "accounts.add": self.add_account,
             "accounts.list": self.list_accounts,
             "accounts.top_up": self.top_up,
             "accounts.set": self.set_account,
             "report": self.report,
+            "connectors.profile": self.show_profile,
+            "connectors.lock": self.lock_profile,
+            "connectors.forget": self.forget_profile,
             "receipts.list": self.list_receipts,
             "receipts.rematch": self.rematch_receipts,
         }
@@ -133,6 +139,32 @@ class Admin:
     async def rematch_receipts(self) -> Any:
         """Look again at every receipt that belongs to no message; returns how many do now."""
         return await self._ledger.rematch(0, self._ledger.now_ms() + 1)
+
+    async def show_profile(self, connector: str) -> Any:
+        """Return what receipts have taught about a connector's link, by topic."""
+        profiles = self._ledger.profiles
+        await self._keeper.keep()
+        return [
+            {
+                "topic": topic.value,
+                "meaning": MEANINGS[topic],
+                "counts": dict(sorted(counts.items(), key=lambda one: -one[1])),
+                "settled": profiles.settled(connector, topic),
+                "locked": bool(profiles.locked(connector, topic)),
+            }
+            for topic, counts in profiles.counts(connector).items()
+        ]
+
+    async def lock_profile(self, connector: str, topic: str, value: str) -> Any:
+        """Settle a topic by hand, or with an empty value leave it to receipts; then look again at parked receipts."""
+        if topic not in list(Topic):
+            raise ValueError(f"no topic is named {topic!r}: known are {', '.join(Topic)}")
+        await self._keeper.lock(connector, Topic(topic), value)
+        return await self.rematch_receipts()
+
+    async def forget_profile(self, connector: str) -> Any:
+        """Forget what receipts have taught about a connector's link."""
+        await self._keeper.forget(connector)
 
     async def _find(self, username: str) -> Account:
         account = await self._store.find_account(username)

@@ -26,6 +26,7 @@ from aldis.push.guard import EgressGuard
 from aldis.rules.admission import Admission
 from aldis.rules.routing import Router
 from aldis.service.admin import Admin, AdminSocket
+from aldis.service.profiles import ProfileKeeper
 from aldis.service.samples import samples_of
 from aldis.service.settings import Settings
 from aldis.store.base import QueueState, Store
@@ -237,6 +238,7 @@ class Node:
             yield "inbound", self.inbound.run()
             yield "dispatch", self.dispatch.run()
             yield "tracking", self.tracking.run()
+            yield "profiles", ProfileKeeper(self.store, self.ledger.profiles).run()
         if self._does("push"):
             yield "push", self.push.run()
         if self._shared is None:

@@ -4,7 +4,7 @@ A verb returns only after its rows are on disk. An engine folds the calls that w
 transaction (group commit); one bad item never fails the others of its group.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -206,8 +206,8 @@ class News(Protocol):
 Judge = Callable[[Live, News, Changes], None]
 """Moves one message by one piece of news: changes the row in place and adds to the changes."""
 
-AsNews = Callable[[Candidate, Parked], News]
-"""Makes news of a receipt about a part."""
+Match = Callable[[Sequence[Candidate], Parked], News | None]
+"""Makes news of a receipt about one of the parts that it may mean; None if it is not certain which."""
 
 
 class QueueState(msgspec.Struct, frozen=True):
@@ -277,13 +277,13 @@ class Store(Protocol):
     async def claim(self, connector: str, parts: int, now: int, leased_until: int) -> Sequence[Due]:
         """Lease due messages of a connector, oldest first, up to a number of parts (T2)."""
 
-    async def record(self, news: Sequence[News], judge: Judge, as_news: AsNews) -> None:
+    async def record(self, news: Sequence[News], judge: Judge, match: Match) -> None:
         """Judge news of messages in order (T3), with parked receipts that it gives a home.
 
         Pushes that come of it go to the engine's `on_pushes` after the commit; so in `receive`.
         """
 
-    async def receive(self, parked: Sequence[Parked], judge: Judge, as_news: AsNews) -> None:
+    async def receive(self, parked: Sequence[Parked], judge: Judge, match: Match) -> None:
         """Match receipts to messages and judge them; keep what matches nothing in the inbox (T4)."""
 
     async def record_push_results(self, results: Sequence[PushResult], event_ids: Sequence[int]) -> None:
@@ -340,7 +340,7 @@ class Store(Protocol):
     async def credits_of(self, account_id: int) -> int:
         """Return the credits of an account in milli-credits."""
 
-    async def rematch(self, span: Span, judge: Judge, as_news: AsNews) -> Rematched:
+    async def rematch(self, span: Span, judge: Judge, match: Match) -> Rematched:
         """Judge the parked receipts of a span whose part can be told by now, at most some hundred."""
 
     async def unfinished(self, connector: str, after: int, until: int) -> Unfinished:
@@ -351,6 +351,15 @@ class Store(Protocol):
             after: Ids of batches and messages are larger than this one.
             until: And not larger than this one.
         """
+
+    async def facts(self, prefix: str) -> Mapping[str, int]:
+        """Return the numbers that were noted under names that begin so."""
+
+    async def add_facts(self, numbers: Mapping[str, int]) -> None:
+        """Add to numbers that were noted, or note them."""
+
+    async def forget_facts(self, prefix: str) -> None:
+        """Forget the numbers under names that begin so."""
 
     async def fact(self, name: str) -> int:
         """Return a number that was noted; 0 if none was."""

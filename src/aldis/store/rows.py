@@ -11,15 +11,15 @@ from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, AccountId, Dca, Push
 from aldis.rules.adoption import Receipted, Unanswered, unanswered_id
 from aldis.rules.adoption import adopt as adopted
-from aldis.rules.matching import Candidate, choose, is_number
+from aldis.rules.matching import Candidate, is_number
 from aldis.rules.spelling import Spelling, origins
 from aldis.store.base import (
-    AsNews,
     Changes,
     Due,
     EventRow,
     Judge,
     Live,
+    Match,
     NewBatch,
     News,
     Parked,
@@ -369,15 +369,23 @@ def unanswered_ids(receipts: Sequence[Parked]) -> list[str]:
 
 
 def adopt(
-    receipts: Sequence[Parked], parts: Mapping[str, Sequence[Unanswered]], as_news: AsNews
+    receipts: Sequence[Parked], parts: Mapping[str, Sequence[Unanswered]], match: Match
 ) -> tuple[list[News], list[Parked]]:
     """Give receipts of one connector whose ids nobody knows to parts that got no answer; returns the others, too."""
     chosen = adopted([receipted(one) for one in receipts], parts)
-    news = [
-        as_news(Candidate(part.account_id, part.message_id, part.part_no, part.msisdn, False, is_adopted=True), receipt)
-        for receipt, part in ((receipts[at], part) for at, part in chosen.items())
-    ]
-    return news, [one for at, one in enumerate(receipts) if at not in chosen]
+    news: list[News] = []
+    left: list[Parked] = []
+    for at, receipt in enumerate(receipts):
+        found = match([_adopted(chosen[at])], receipt) if at in chosen else None
+        if found is None:
+            left.append(receipt)
+        else:
+            news.append(found)
+    return news, left
+
+
+def _adopted(part: Unanswered) -> Candidate:
+    return Candidate(part.account_id, part.message_id, part.part_no, part.msisdn, False, is_adopted=True)
 
 
 class Assigned(NamedTuple):
@@ -390,7 +398,7 @@ class Assigned(NamedTuple):
     """Where one id stands for several parts, each receipt must find them as the one before it left them."""
 
 
-def assign(receipts: Sequence[Parked], found: Found, as_news: AsNews) -> Assigned:
+def assign(receipts: Sequence[Parked], found: Found, match: Match) -> Assigned:
     """Give each receipt its part, where that is certain."""
     news: list[News] = []
     left: list[Parked] = []
@@ -404,9 +412,9 @@ def assign(receipts: Sequence[Parked], found: Found, as_news: AsNews) -> Assigne
             continue
         if len(candidates) > 1:
             shared.add(key)
-        chosen = choose(candidates, one.source)
-        if chosen is None:
+        found_news = match(candidates, one)
+        if found_news is None:
             left.append(one)
         else:
-            news.append(as_news(chosen, one))
+            news.append(found_news)
     return Assigned(news, left, again)

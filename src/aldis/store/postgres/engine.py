@@ -14,11 +14,11 @@ from aldis.model.status import STATUS
 from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushResult, Report
 from aldis.store.base import (
     Admission,
-    AsNews,
     Due,
     EventRow,
     Judge,
     Lease,
+    Match,
     NewBatch,
     News,
     Parked,
@@ -161,21 +161,21 @@ class PostgresStore:
             self._marks[connector] = max(mark, claimed.due_at - LATE_COMMIT_MS)
         return claimed.dues  # type: ignore[no-any-return]
 
-    async def record(self, news: Sequence[News], judge: Judge, as_news: AsNews) -> None:
+    async def record(self, news: Sequence[News], judge: Judge, match: Match) -> None:
         """Judge news (T3)."""
         if news:
-            items = [verbs.NewsItem(one, judge, as_news) for one in news]
+            items = [verbs.NewsItem(one, judge, match) for one in news]
             await self._news.call(verbs.record, items, len(items))
 
-    async def receive(self, parked: Sequence[Parked], judge: Judge, as_news: AsNews) -> None:
+    async def receive(self, parked: Sequence[Parked], judge: Judge, match: Match) -> None:
         """Match and judge receipts (T4)."""
         if parked:
-            items = [verbs.Arrival(one, judge, as_news) for one in parked]
+            items = [verbs.Arrival(one, judge, match) for one in parked]
             await self._news.call(verbs.receive, items, len(items))
 
-    async def rematch(self, span: Span, judge: Judge, as_news: AsNews) -> Rematched:
+    async def rematch(self, span: Span, judge: Judge, match: Match) -> Rematched:
         """Judge parked receipts whose part can be told by now."""
-        [answer] = await self._news.call(verbs.rematch, (verbs.Rematch(span, judge, as_news),))
+        [answer] = await self._news.call(verbs.rematch, (verbs.Rematch(span, judge, match),))
         return answer  # type: ignore[no-any-return]
 
     async def record_push_results(self, results: Sequence[PushResult], event_ids: Sequence[int]) -> None:
@@ -206,6 +206,18 @@ class PostgresStore:
             return Unfinished([], until)
         found = await self._ask("unfinished", after, row[0], connector, FINAL)
         return Unfinished([MessageKey(*row) for row in found], row[0])
+
+    async def facts(self, prefix: str) -> Mapping[str, int]:
+        """Return the numbers that were noted under names that begin so."""
+        return {row[0]: row[1] for row in await self._ask("facts", quote(prefix))}
+
+    async def add_facts(self, numbers: Mapping[str, int]) -> None:
+        """Add to numbers that were noted, or note them."""
+        await self._ask("add_facts", [quote(name) for name in numbers], list(numbers.values()))
+
+    async def forget_facts(self, prefix: str) -> None:
+        """Forget the numbers under names that begin so."""
+        await self._ask("forget_facts", quote(prefix))
 
     async def fact(self, name: str) -> int:
         """Return a number that was noted."""

@@ -15,11 +15,11 @@ from aldis.rules.adoption import Unanswered
 from aldis.store import rows
 from aldis.store.base import (
     Admission,
-    AsNews,
     Changes,
     Due,
     Judge,
     Live,
+    Match,
     NewBatch,
     News,
     Parked,
@@ -232,16 +232,16 @@ class NewsItem(msgspec.Struct, frozen=True):
 
     news: News
     judge: Judge
-    as_news: AsNews
+    match: Match
 
 
 async def record(tx: Tx, items: list[NewsItem]) -> list[None]:
     """T3: judge news in order, then the parked receipts whose ids it made known."""
-    judge, as_news = items[0].judge, items[0].as_news
+    judge, match = items[0].judge, items[0].match
     news = [item.news for item in items]
     await _judge_all(tx, news, judge)
     if waiting := await _find_parked(tx, news):
-        await _unpark(tx, waiting, await _settle(tx, waiting, judge, as_news, max(one.at for one in news)))
+        await _unpark(tx, waiting, await _settle(tx, waiting, judge, match, max(one.at for one in news)))
     return [None] * len(items)
 
 
@@ -374,16 +374,16 @@ class Arrival(msgspec.Struct, frozen=True):
 
     parked: Parked
     judge: Judge
-    as_news: AsNews
+    match: Match
 
 
 async def receive(tx: Tx, arrivals: list[Arrival]) -> list[None]:
     """T4: match receipts and judge them; what matches nothing stays in the inbox."""
-    judge, as_news = arrivals[0].judge, arrivals[0].as_news
+    judge, match = arrivals[0].judge, arrivals[0].match
     everything = [_quoted(arrival.parked) for arrival in arrivals]
     receipts = [one for one in everything if one.is_receipt and one.upstream_id]
     left = [one for one in everything if not (one.is_receipt and one.upstream_id)]
-    left += await _settle(tx, receipts, judge, as_news, max(one.received_at for one in everything))
+    left += await _settle(tx, receipts, judge, match, max(one.received_at for one in everything))
     if left:
         await tx.run("insert_inbox", *columns([rows.parked_row(one) for one in left]))
     return [None] * len(arrivals)
@@ -394,11 +394,11 @@ def _quoted(one: Parked) -> Parked:
     return msgspec.structs.replace(one, **{name: quote(getattr(one, name)) for name in texts})
 
 
-async def _settle(tx: Tx, receipts: list[Parked], judge: Judge, as_news: AsNews, latest_at: int) -> list[Parked]:
+async def _settle(tx: Tx, receipts: list[Parked], judge: Judge, match: Match, latest_at: int) -> list[Parked]:
     """Judge the receipts whose part is certain and return the others."""
     left: list[Parked] = []
     while receipts:
-        round_ = rows.assign(receipts, await _match(tx, receipts, latest_at // rows.DAY_MS), as_news)
+        round_ = rows.assign(receipts, await _match(tx, receipts, latest_at // rows.DAY_MS), match)
         await _judge_all(tx, round_.news, judge)
         left += round_.left
         receipts = round_.again
@@ -424,7 +424,7 @@ class Rematch(msgspec.Struct, frozen=True):
 
     span: Span
     judge: Judge
-    as_news: AsNews
+    match: Match
 
 
 async def rematch(tx: Tx, wishes: list[Rematch]) -> list[Rematched]:
@@ -435,7 +435,7 @@ async def rematch(tx: Tx, wishes: list[Rematch]) -> list[Rematched]:
         waiting = _parked(await tx.fetch("parked_since", *bindings))
         named = [one for one in waiting if one.upstream_id]
         left = [one for one in waiting if not one.upstream_id]
-        left += await _settle(tx, named, wish.judge, wish.as_news, wish.span.until)
+        left += await _settle(tx, named, wish.judge, wish.match, wish.span.until)
         left = await _adopt(tx, left, wish)
         answers.append(rows.rematched(await _unpark(tx, waiting, left), waiting, wish.span))
     return answers
@@ -451,7 +451,7 @@ async def _adopt(tx: Tx, receipts: list[Parked], wish: Rematch) -> list[Parked]:
         if ids := rows.unanswered_ids(members):
             for upstream_id, *part in map(tuple, await tx.fetch("unanswered_parts", connector, ids, days)):
                 parts.setdefault(upstream_id, []).append(Unanswered(*part))
-        news, others = rows.adopt(members, parts, wish.as_news) if parts else ([], members)
+        news, others = rows.adopt(members, parts, wish.match) if parts else ([], members)
         await _judge_all(tx, news, wish.judge)
         left += others
     return left

@@ -437,6 +437,19 @@ AND NOT EXISTS (SELECT FROM queue q WHERE q.account_id = m.account_id AND q.mess
 -- A number that was noted.
 SELECT value FROM facts WHERE fact = $1;
 
+-- name: facts
+-- The numbers under names that begin so.
+SELECT fact, value FROM facts WHERE starts_with(fact, $1);
+
+-- name: add_facts
+-- Adds to numbers, in the order of their names: two nodes add to the same ones.
+INSERT INTO facts AS f (fact, value) SELECT * FROM unnest($1::text[], $2::bigint[]) AS v(fact, value) ORDER BY v.fact
+ON CONFLICT (fact) DO UPDATE SET value = f.value + EXCLUDED.value;
+
+-- name: forget_facts
+-- Forgets numbers under names that begin so.
+DELETE FROM facts WHERE starts_with(fact, $1);
+
 -- name: note_fact
 -- Notes a number.
 INSERT INTO facts (fact, value) VALUES ($1, $2) ON CONFLICT (fact) DO UPDATE SET value = EXCLUDED.value;

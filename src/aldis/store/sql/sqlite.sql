@@ -174,6 +174,18 @@ AND status NOT IN (SELECT value FROM carray(?)) AND due_at IS NULL AND leased_un
 -- A number that was noted.
 SELECT value FROM facts WHERE fact = ?;
 
+-- name: facts
+-- The numbers under names from one to another.
+SELECT fact, value FROM facts WHERE fact >= ? AND fact < ?;
+
+-- name: add_fact
+-- Adds to a number.
+INSERT INTO facts (fact, value) VALUES (?, ?) ON CONFLICT (fact) DO UPDATE SET value = value + excluded.value;
+
+-- name: forget_facts
+-- Forgets numbers under names from one to another.
+DELETE FROM facts WHERE fact >= ? AND fact < ?;
+
 -- name: note_fact
 -- Notes a number.
 INSERT INTO facts (fact, value) VALUES (?, ?) ON CONFLICT (fact) DO UPDATE SET value = excluded.value;

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from aldis.model.status import STATUS
 from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushResult, Report
 from aldis.store.base import (
     Admission,
-    AsNews,
     Due,
     EventRow,
     Judge,
     Lease,
+    Match,
     NewBatch,
     News,
     Parked,
@@ -153,16 +153,16 @@ class SqliteStore:
         [dues] = await self.writer.call(verbs.claim, (wish,))
         return dues  # type: ignore[no-any-return]
 
-    async def record(self, news: Sequence[News], judge: Judge, as_news: AsNews) -> None:
+    async def record(self, news: Sequence[News], judge: Judge, match: Match) -> None:
         """Judge news (T3)."""
         if news:
-            items = [verbs.NewsItem(one, judge, as_news) for one in news]
+            items = [verbs.NewsItem(one, judge, match) for one in news]
             await self.writer.call(verbs.record, items, len(items))
 
-    async def receive(self, parked: Sequence[Parked], judge: Judge, as_news: AsNews) -> None:
+    async def receive(self, parked: Sequence[Parked], judge: Judge, match: Match) -> None:
         """Match and judge receipts (T4)."""
         if parked:
-            items = [verbs.Arrival(one, judge, as_news) for one in parked]
+            items = [verbs.Arrival(one, judge, match) for one in parked]
             await self.writer.call(verbs.receive, items, len(items))
 
     async def record_push_results(self, results: Sequence[PushResult], event_ids: Sequence[int]) -> None:
@@ -189,6 +189,18 @@ class SqliteStore:
         position = int(row[0]) if row else until
         found = self._read(SQL["unfinished"], (after, position, connector, carray(FINAL)))
         return Unfinished([MessageKey(*row) for row in found], position)
+
+    async def facts(self, prefix: str) -> Mapping[str, int]:
+        """Return the numbers that were noted under names that begin so."""
+        return {str(row[0]): int(row[1]) for row in self._read(SQL["facts"], verbs.span_of(prefix))}
+
+    async def add_facts(self, numbers: Mapping[str, int]) -> None:
+        """Add to numbers that were noted, or note them."""
+        await self.writer.call(verbs.add_facts, list(numbers.items()))
+
+    async def forget_facts(self, prefix: str) -> None:
+        """Forget the numbers under names that begin so."""
+        await self.writer.call(verbs.forget_facts, (prefix,))
 
     async def fact(self, name: str) -> int:
         """Return a number that was noted."""
@@ -282,9 +294,9 @@ class SqliteStore:
         """Note how far this node's ids have come, for a start with a clock set back."""
         await self.writer.call(verbs.remember_last_id, (last_id,))
 
-    async def rematch(self, span: Span, judge: Judge, as_news: AsNews) -> Rematched:
+    async def rematch(self, span: Span, judge: Judge, match: Match) -> Rematched:
         """Judge parked receipts whose part can be told by now."""
-        [answer] = await self.writer.call(verbs.rematch, (verbs.Rematch(span, judge, as_news),))
+        [answer] = await self.writer.call(verbs.rematch, (verbs.Rematch(span, judge, match),))
         return answer  # type: ignore[no-any-return]
 
     async def parked_receipts(self, wanted: Wanted) -> Sequence[Parked]:

@@ -14,11 +14,11 @@ from aldis.rules.adoption import Unanswered
 from aldis.store import rows
 from aldis.store.base import (
     Admission,
-    AsNews,
     Changes,
     Due,
     Judge,
     Live,
+    Match,
     NewBatch,
     News,
     Parked,
@@ -115,16 +115,16 @@ class NewsItem(msgspec.Struct, frozen=True):
 
     news: News
     judge: Judge
-    as_news: AsNews
+    match: Match
 
 
 def record(context: Context, items: list[NewsItem]) -> list[None]:
     """T3: judge news in order, then the parked receipts whose ids it made known."""
-    judge, as_news = items[0].judge, items[0].as_news
+    judge, match = items[0].judge, items[0].match
     news = [item.news for item in items]
     _judge_all(context, news, judge)
     if context.parked and (waiting := _find_parked(context, news)):
-        _unpark(context, waiting, _settle(context, waiting, judge, as_news, max(one.at for one in news)))
+        _unpark(context, waiting, _settle(context, waiting, judge, match, max(one.at for one in news)))
     return [None] * len(items)
 
 
@@ -189,26 +189,26 @@ class Arrival(msgspec.Struct, frozen=True):
 
     parked: Parked
     judge: Judge
-    as_news: AsNews
+    match: Match
 
 
 def receive(context: Context, arrivals: list[Arrival]) -> list[None]:
     """T4: match receipts and judge them; what matches nothing stays in the inbox."""
-    judge, as_news = arrivals[0].judge, arrivals[0].as_news
+    judge, match = arrivals[0].judge, arrivals[0].match
     everything = [arrival.parked for arrival in arrivals]
     receipts = [one for one in everything if one.is_receipt and one.upstream_id]
     left = [one for one in everything if not (one.is_receipt and one.upstream_id)]
-    left += _settle(context, receipts, judge, as_news, max(one.received_at for one in everything))
+    left += _settle(context, receipts, judge, match, max(one.received_at for one in everything))
     context.write("insert_inbox", [rows.parked_row(one) for one in left])
     context.parked += sum(one.is_receipt for one in left)
     return [None] * len(arrivals)
 
 
-def _settle(context: Context, receipts: list[Parked], judge: Judge, as_news: AsNews, latest_at: int) -> list[Parked]:
+def _settle(context: Context, receipts: list[Parked], judge: Judge, match: Match, latest_at: int) -> list[Parked]:
     """Judge the receipts whose part is certain and return the others."""
     left: list[Parked] = []
     while receipts:
-        round_ = rows.assign(receipts, _match(context, receipts, latest_at // rows.DAY_MS), as_news)
+        round_ = rows.assign(receipts, _match(context, receipts, latest_at // rows.DAY_MS), match)
         _judge_all(context, round_.news, judge)
         left += round_.left
         receipts = round_.again
@@ -234,7 +234,7 @@ class Rematch(msgspec.Struct, frozen=True):
 
     span: Span
     judge: Judge
-    as_news: AsNews
+    match: Match
 
 
 def rematch(context: Context, wishes: list[Rematch]) -> list[Rematched]:
@@ -246,7 +246,7 @@ def rematch(context: Context, wishes: list[Rematch]) -> list[Rematched]:
         waiting = [rows.parked_of(row) for row in found]
         named = [one for one in waiting if one.upstream_id]
         left = [one for one in waiting if not one.upstream_id]
-        left += _settle(context, named, wish.judge, wish.as_news, wish.span.until)
+        left += _settle(context, named, wish.judge, wish.match, wish.span.until)
         left = _adopt(context, left, wish)
         answers.append(rows.rematched(_unpark(context, waiting, left), waiting, wish.span))
     return answers
@@ -262,7 +262,7 @@ def _adopt(context: Context, receipts: list[Parked], wish: Rematch) -> list[Park
         if ids := rows.unanswered_ids(members):
             for upstream_id, *part in context.cursor.execute(SQL["unanswered_parts"], (days, carray(ids), connector)):
                 parts.setdefault(str(upstream_id), []).append(Unanswered(*part))
-        news, others = rows.adopt(members, parts, wish.as_news) if parts else ([], members)
+        news, others = rows.adopt(members, parts, wish.match) if parts else ([], members)
         _judge_all(context, news, wish.judge)
         left += others
     return left
@@ -351,6 +351,23 @@ def note_fact(context: Context, facts: list[tuple[str, int]]) -> list[None]:
     """Note numbers."""
     context.cursor.executemany(SQL["note_fact"], facts)
     return [None] * len(facts)
+
+
+def add_facts(context: Context, facts: list[tuple[str, int]]) -> list[None]:
+    """Add to numbers."""
+    context.cursor.executemany(SQL["add_fact"], facts)
+    return [None] * len(facts)
+
+
+def forget_facts(context: Context, prefixes: list[str]) -> list[None]:
+    """Forget numbers under names that begin so."""
+    context.cursor.executemany(SQL["forget_facts"], [span_of(prefix) for prefix in prefixes])
+    return [None] * len(prefixes)
+
+
+def span_of(prefix: str) -> tuple[str, str]:
+    """Return between which names those lie that begin so."""
+    return prefix, prefix + "\U0010ffff"
 
 
 def forget_upstream_ids(context: Context, before_days: list[int]) -> list[int]:

@@ -9,6 +9,8 @@ import pytest
 from aldis.connectors.base import Accepted, Refused, Unknown
 from aldis.model.ids import id_at
 from aldis.model.status import Status
+from aldis.rules.profile import ENOUGH
+from aldis.rules.spelling import Spelling
 from aldis.store.base import Wanted
 from aldis.store.rows import REMATCHED_AT_ONCE
 from aldis.store.testing.bench import DAY_MS, LEASE_MS, NOON, Bench
@@ -195,6 +197,47 @@ class ReceiptContract:
         await bench.receipt("48879", source="4915100000002")
         assert await bench.status(ada, other) is Status.DELIVERED
         assert await bench.status(ada, respelt) is Status.DELIVERED_UPSTREAM
+
+    async def test_a_habit_of_spelling_is_learnt_and_then_needs_no_number(self, bench: Bench) -> None:
+        """Also of receipts that were parked before it was known."""
+        ada = await bench.account()
+        early = await bench.send(ada, Accepted("ff00"), msisdn=BEA)
+        await bench.receipt(str(0xFF00))
+        assert await bench.rematch() == 0
+        for n in range(ENOUGH):
+            await bench.send(ada, Accepted(f"{0xAA00 + n:x}"))
+            await bench.receipt(str(0xAA00 + n), source=str(ADA))
+        assert bench.ledger.profiles.spelling("north") is Spelling.DECIMAL
+        assert await bench.rematch() == 1
+        assert await bench.status(ada, early) is Status.DELIVERED
+        late = await bench.send(ada, Accepted("ff01"), msisdn=BEA)
+        await bench.receipt(str(0xFF01), source="short code")
+        assert await bench.status(ada, late) is Status.DELIVERED
+        assert bench.ledger.profiles.spelling("south") is Spelling.SAME
+
+    async def test_a_link_that_sends_receipts_for_first_parts_only_ends_whole_messages(self, bench: Bench) -> None:
+        """What is assumed of the other parts gives way to what is heard of them."""
+        ada = await bench.account()
+        for n in range(ENOUGH):
+            message_id = await bench.send(ada, Accepted(f"a{n}"), Accepted(f"b{n}"), Accepted(f"c{n}"))
+            await bench.receipt(f"a{n}", "DELIVRD")
+            assert await bench.status(ada, message_id) is Status.DELIVERED_UPSTREAM
+        message_id = await bench.send(ada, Accepted("a"), Accepted("b"), Accepted("c"))
+        await bench.receipt("b")
+        assert await bench.status(ada, message_id) is Status.DELIVERED_UPSTREAM, "it is not the first part"
+        await bench.receipt("a")
+        assert await bench.status(ada, message_id) is Status.DELIVERED
+        await bench.receipt("c", "UNDELIV")
+        assert await bench.status(ada, message_id) is Status.FAILED_PHONE
+
+    async def test_numbers_are_noted_added_and_forgotten_by_their_names(self, bench: Bench) -> None:
+        """Which may begin alike, and hold any character."""
+        store = bench.store
+        await store.add_facts({"a\x1fnorth\x1fx": 2, "a\x1fnorthern\x1fx": 5, "a\x1fnörd%_\x1f'": 1})
+        await store.add_facts({"a\x1fnorth\x1fx": 3, "a\x1fnorth\x1fy": 1})
+        assert await store.facts("a\x1fnorth\x1f") == {"a\x1fnorth\x1fx": 5, "a\x1fnorth\x1fy": 1}
+        await store.forget_facts("a\x1fnorth\x1f")
+        assert await store.facts("a\x1f") == {"a\x1fnorthern\x1fx": 5, "a\x1fnörd%_\x1f'": 1}
 
     async def test_two_messages_whose_ids_are_spelt_alike_are_not_told_apart(self, bench: Bench) -> None:
         """Nothing moves: better no news than wrong news."""
