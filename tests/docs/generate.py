@@ -17,6 +17,7 @@ import msgspec
 
 from aldis import lifecycle
 from aldis.cli import group
+from aldis.connectors.habits import DIALECTS, SimulatorHabits
 from aldis.connectors.outcomes import DELIVERED, OUTCOMES
 from aldis.connectors.simulator import SimulatorRates, SimulatorSettings, SmscSettings
 from aldis.connectors.smpp import SmppSettings
@@ -84,6 +85,10 @@ def _simulator_outcomes() -> str:
     return _table(
         "last digits|status in the end|what happens", [*rows, ("others", DELIVERED.shows.value, DELIVERED.what)]
     )
+
+
+def _simulator_dialects() -> str:
+    return _table("dialect|the text", ((f"`{name}`", dialect.what) for name, dialect in DIALECTS.items()))
 
 
 def words_of(a_class: type) -> dict[str, str]:
@@ -182,7 +187,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "status-diagram": _status_diagram,
     "simulator-outcomes": _simulator_outcomes,
     "simulator-rates": _struct(SimulatorRates),
-    "simulator-settings": _struct(SmscSettings, leave_out=("rates",)),
+    "simulator-settings": _struct(SmscSettings, leave_out=("rates", "habits")),
+    "simulator-habits": _struct(SimulatorHabits),
+    "simulator-dialects": _simulator_dialects,
     "settings": _settings,
     "connector-settings": _keys(CONNECTOR_SETTINGS),
     "smpp-settings": _struct(SmppSettings, leave_out=("name",)),

@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from aldis.cli import group
+from aldis.connectors.habits import SimulatorHabits
 from aldis.connectors.simulator import SimulatorRates, SimulatorSettings, SmscSettings
 from aldis.connectors.smpp import SmppSettings
 from aldis.model.status import Status
@@ -164,7 +165,7 @@ def test_a_stale_block_is_noticed() -> None:
     assert generate.fill(fresh) == fresh
 
 
-@pytest.mark.parametrize("a_class", [SmppSettings, SimulatorSettings, SmscSettings, SimulatorRates])
+@pytest.mark.parametrize("a_class", [SmppSettings, SimulatorSettings, SmscSettings, SimulatorRates, SimulatorHabits])
 def test_every_key_of_a_connector_is_explained(a_class: type[msgspec.Struct]) -> None:
     unexplained = [key for key, default, words in generate.struct_rows(a_class) if not words]
     # A bare number whose name says all it is, unit included, may stand alone.

@@ -28,6 +28,10 @@ class Step(msgspec.Struct, frozen=True):
     state: str
     error: str = "000"
     intermediate: bool = False
+    is_data_sm: bool = False
+    """Whether it comes by data_sm."""
+    is_forged: bool = False
+    """Whether it names an id that was never given."""
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):

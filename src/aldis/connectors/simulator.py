@@ -17,13 +17,14 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from aldis.connectors.base import OutboundPart, Sink
+from aldis.connectors.habits import SimulatorHabits
+from aldis.connectors.manners import Manners
 from aldis.connectors.outcomes import DELIVERED, OUTCOMES, Answer, Script, Step
 from aldis.connectors.smpp import Counters, SmppConnector, SmppSettings
 from aldis.connectors.transport import Link
 from aldis.smpp import events
-from aldis.smpp.commands import BindRequest, Command, DeliverSm, EsmClass, RegisteredDelivery, SubmitSm
+from aldis.smpp.commands import BindRequest, Command, DataSm, DeliverSm, RegisteredDelivery, SubmitSm
 from aldis.smpp.errors import CommandStatus
-from aldis.smpp.receipt import format_receipt, receipt_tlvs
 from aldis.smpp.session import Limits, SmscSession
 
 _TICK_S = 0.002  # receipts are gathered in steps of this length
@@ -75,6 +76,7 @@ class SmscSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Receipts kept; more are dropped and counted."""
     enquire_link_s: float = 30.0
     rates: SimulatorRates = SimulatorRates()
+    habits: SimulatorHabits = SimulatorHabits()
 
 
 class Observer(Protocol):
@@ -88,14 +90,21 @@ class Observer(Protocol):
 
 
 class _Outgoing:
-    """One deliver_sm on its way."""
+    """One deliver_sm or data_sm on its way."""
 
-    __slots__ = ("account", "make", "message_id")
+    __slots__ = ("account", "make", "message_id", "not_on")
 
-    def __init__(self, account: "_Account", message_id: str, make: Callable[[], DeliverSm]) -> None:
+    def __init__(
+        self,
+        account: "_Account",
+        message_id: str,
+        make: Callable[[], DeliverSm | DataSm],
+        not_on: "_Connection | None" = None,
+    ) -> None:
         self.account = account
         self.message_id = message_id
         self.make = make
+        self.not_on = not_on
 
 
 class _Account:
@@ -180,7 +189,7 @@ class Smsc:
         self._tls = tls_context
         self._accounts: dict[str, _Account] = {}
         self._random = random.Random(settings.rates.seed)  # noqa: S311 (a simulation)
-        self._ids = itertools.count(now_ms() * 1000)
+        self._manners = Manners(settings.habits, now_ms() * 1000)
         self._to_pump: set[_Account] = set()
 
     async def start(self) -> None:
@@ -256,13 +265,13 @@ class Smsc:
     def _submit(self, connection: "_Connection", account: _Account, request: events.Incoming, pdu: SubmitSm) -> None:
         self.submits += 1
         script = OUTCOMES.get(pdu.destination_addr[-4:].decode("latin-1")) or self._by_rates()
-        if refusal := self._refusal(account, script, pdu):
+        if refusal := self._refusal(account, script, pdu) or self._manners.refusal(pdu):
             self._see_submit(account, pdu, "")
             connection.answer(request, refusal)
             return
-        message_id = str(next(self._ids))
+        message_id = self._manners.next_id(account.system_id, pdu)
         self._see_submit(account, pdu, message_id)
-        self._plan_receipts(account, script, pdu, message_id)
+        self._plan_receipts(connection, account, script, pdu, message_id)
         self._respond(connection, account, script, request, message_id)
 
     def _respond(
@@ -275,10 +284,10 @@ class Smsc:
             return
         if script.answer is Answer.CUT and self._take_turn(account, request.pdu.destination_addr, 1, again=False):
             connection.link.abort("cut by script")
-        elif delay_ms:
-            self._agenda.after(delay_ms, partial(connection.answer, request, 0, message_id.encode()))
         else:
-            connection.answer(request, 0, message_id.encode())
+            say = partial(connection.answer, request, 0, self._manners.answered_id(message_id))
+            later = partial(self._agenda.after, delay_ms, say) if delay_ms else say
+            self._manners.answer(request.pdu, later)
 
     def _by_rates(self) -> Script:
         rates, draw = self.rates, self._random.random
@@ -319,34 +328,24 @@ class Smsc:
         if self._observer:
             self._observer.on_submit(account.system_id, pdu, message_id)
 
-    def _plan_receipts(self, account: _Account, script: Script, pdu: SubmitSm, message_id: str) -> None:
+    def _plan_receipts(
+        self, connection: "_Connection", account: _Account, script: Script, pdu: SubmitSm, message_id: str
+    ) -> None:
         if not pdu.registered_delivery & RegisteredDelivery.RECEIPT:
             return
         settings = self.settings
         delay_ms = settings.late_delay_ms if script.late else 0 if script.receipt_first else settings.receipt_delay_ms
-        for step in script.receipts * script.copies:
+        not_on = connection if settings.habits.other_bind else None
+        for step in self._manners.steps(script.receipts, pdu) * script.copies:
             make = partial(self._receipt, pdu, message_id, step, self._now_ms())
-            outgoing = _Outgoing(account, message_id, make)
+            outgoing = _Outgoing(account, message_id, make, not_on)
             if delay_ms:
                 self._agenda.after(delay_ms, partial(self._offer, outgoing, keep=True))
             else:
                 self._offer(outgoing, keep=True)
 
-    def _receipt(self, submitted: SubmitSm, message_id: str, step: Step, submitted_at: int) -> DeliverSm:
-        text = format_receipt(
-            message_id, step.state, submitted_at=submitted_at, done_at=self._now_ms(), error=step.error
-        )
-        return DeliverSm(
-            source_addr_ton=submitted.dest_addr_ton,
-            source_addr_npi=submitted.dest_addr_npi,
-            source_addr=submitted.destination_addr,
-            dest_addr_ton=submitted.source_addr_ton,
-            dest_addr_npi=submitted.source_addr_npi,
-            destination_addr=submitted.source_addr,
-            esm_class=EsmClass.INTERMEDIATE if step.intermediate else EsmClass.RECEIPT,
-            short_message=text,
-            tlvs=receipt_tlvs(message_id, step.state),
-        )
+    def _receipt(self, submitted: SubmitSm, message_id: str, step: Step, submitted_at: int) -> DeliverSm | DataSm:
+        return self._manners.receipt(submitted, message_id, step, submitted_at, self._now_ms())
 
     def _offer(self, outgoing: _Outgoing, *, keep: bool = False) -> None:
         """Queue a deliver_sm for the account's binds; `keep`: it is new, and counts."""
@@ -409,9 +408,14 @@ class _Connection:
         if not self.link.can_write:
             return
         now = self.link.now()
-        for _ in range(min(self.session.room(), len(ready))):
+        for _ in range(len(ready)):
+            if not self.session.room():
+                break
             outgoing = ready.popleft()
-            self.session.submit(outgoing.make(), outgoing, now)
+            if outgoing.not_on is self and len(outgoing.account.binds) > 1:
+                ready.append(outgoing)  # a bind that may take it has its turn
+            else:
+                self.session.submit(outgoing.make(), outgoing, now)
         self.link.wake()
 
     def _on_room(self) -> None:

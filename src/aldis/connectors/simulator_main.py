@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from aldis.connectors.habits import SimulatorHabits
 from aldis.connectors.simulator import SimulatorRates, Smsc, SmscSettings
 from aldis.smpp.commands import SubmitSm
 
@@ -63,6 +64,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=2775, help="0: any free port; it is printed")
     parser.add_argument("--log", type=Path, help="file that gets a line for each submit and each answered receipt")
     parser.add_argument("--esme", action="append", metavar="ID:PASSWORD", help="who may bind; not given: everyone")
+    parser.add_argument("--habit", action="append", default=[], metavar="KEY=VALUE", help="a habit; repeatable")
     for field in msgspec.structs.fields(SmscSettings):
         if field.type in (int, float) and field.name != "port":
             parser.add_argument(_option(field.name), type=field.type, default=field.default)
@@ -81,7 +83,19 @@ def read_settings(options: argparse.Namespace) -> SmscSettings:
     rates = SimulatorRates(**{name: given[name] for name in SimulatorRates.__struct_fields__})
     passwords = dict(pair.partition(":")[::2] for pair in options.esme) if options.esme else None
     plain = {name: given[name] for name in SmscSettings.__struct_fields__ if name in given}
-    return SmscSettings(**plain, passwords=passwords, rates=rates)
+    return SmscSettings(**plain, passwords=passwords, rates=rates, habits=read_habits(options.habit))
+
+
+def read_habits(pairs: Sequence[str]) -> SimulatorHabits:
+    """Return the habits in KEY=VALUE pairs; the values of a list stand behind commas.
+
+    Raises:
+        ValueError: an unknown habit, or a value that it can't have.
+    """
+    given = dict(pair.partition("=")[::2] for pair in pairs)
+    lists = {f.name for f in msgspec.structs.fields(SimulatorHabits) if isinstance(f.default, tuple)}
+    values = {key: value.split(",") if key in lists else value for key, value in given.items()}
+    return msgspec.convert(values, SimulatorHabits, strict=False)
 
 
 async def serve(settings: SmscSettings, log: Path | None) -> None:
