@@ -326,7 +326,8 @@ class Ledger:
         return True
 
     def _hear_receipt(self, live: Live, news: Received, changes: Changes) -> None:
-        heard = lifecycle.hear_receipt(news.state, news.error, self.errors.get(news.connector, {}))
+        state = self.profiles.meant(news.connector, news.state)
+        heard = lifecycle.hear_receipt(state, news.error, self.errors.get(news.connector, {}))
         part_no = news.part_no if news.part_no in live.standings else 1
         live.standings[part_no] = lifecycle.advance(live.standings[part_no], heard)
         live.sent = True

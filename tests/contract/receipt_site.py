@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -148,6 +148,7 @@ async def open_site(
     south: dict[str, Any] | None = None,
     centre: dict[str, Any] | None = None,
     link: dict[str, Any] | None = None,
+    second_account: bool = False,
 ) -> AsyncIterator[Site]:
     """Yield a site that is bound to `north`, which takes all numbers.
 
@@ -157,30 +158,31 @@ async def open_site(
         south: Habits of another message centre, which takes the numbers that begin with 1.
         centre: More settings of north.
         link: More settings of the connector to it.
+        second_account: Whether south is another account with north's message centre.
     """
     bench = Bench(engine.open)
     await bench.open()
-    site = Site(bench, await bench.account(credits_milli=10_000_000), engine)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(bench.store.close)
+        site = Site(bench, await bench.account(credits_milli=10_000_000), engine)
         await _connect(stack, site, "north", habits, centre or {}, link or {})
-        routes = [Route("", "north", 1_000)]
         if south is not None:
             await _connect(stack, site, "south", south, {}, {})
-            routes.append(Route("1", "south", 1_000))
+        if second_account:
+            site.links["south"] = connector_to(site, "north", name="south", system_id="other")
+        routes = [Route("" if name == "north" else "1", name, 1_000) for name in site.links]
         site.dispatch = Dispatch(bench.ledger, site.links)
         site.intake = Intake(bench.ledger, Router(routes), Admission([], []), IntakeSettings(), site.dispatch.wake)
         machines = [site.dispatch.run(), site.inbound.run(), *(link.run() for link in site.links.values())]
-        tasks = [asyncio.get_running_loop().create_task(machine) for machine in machines]
-        try:
-            await site.until(lambda: all(one.is_bound for one in site.links.values()))
-            yield site
-        finally:
-            for task in reversed(tasks):
-                task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
-    await bench.store.close()
+        stack.push_async_callback(_end, [asyncio.get_running_loop().create_task(machine) for machine in machines])
+        await site.until(lambda: all(one.is_bound for one in site.links.values()))
+        yield site
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in reversed(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _connect(
@@ -198,8 +200,8 @@ async def _connect(
     site.links[name] = connector_to(site, name, **link)
 
 
-def connector_to(site: Site, name: str, **changes: Any) -> SmppConnector:
-    """Return a connector of a name to the message centre of that name."""
-    plain = {"name": name, "host": "127.0.0.1", "port": site.centres[name].port, "system_id": "id"}
+def connector_to(site: Site, centre: str, /, **changes: Any) -> SmppConnector:
+    """Return a connector to a message centre, of the same name unless told otherwise."""
+    plain = {"name": centre, "host": "127.0.0.1", "port": site.centres[centre].port, "system_id": "id"}
     settings = SmppSettings(**plain | {"reconnect_min_s": 0.01, "window": 50} | changes)
     return SmppConnector(settings, site, lambda: site.bench.now, rng=lambda: 0.0)

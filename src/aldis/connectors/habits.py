@@ -119,7 +119,7 @@ class SimulatorHabits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     by: Literal["deliver_sm", "data_sm", "both"] = "deliver_sm"
     """What receipts come by: deliver_sm, data_sm, or both: each comes twice."""
     says: Literal["text and TLVs", "text", "TLVs", "contradiction"] = "text and TLVs"
-    """Where the state stands: text and TLVs, text, TLVs, or contradiction: the TLVs are right, the text says the opposite."""
+    """Where the state stands: text and TLVs, text, TLVs, or contradiction: TLVs tell it, and the text its opposite."""
     no_id: bool = False
     """Receipts name no id."""
     payload: bool = False

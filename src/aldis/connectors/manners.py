@@ -94,7 +94,7 @@ class Manners:
             silent = {"first part": part.number > 1, "last part": part.number < part.parts}
             if silent.get(habits.receipts_for):
                 return []
-            if habits.part_states:
+            if receipts and habits.part_states:
                 receipts = (Step(habits.part_states[(part.number - 1) % len(habits.part_states)]),)
         return [sent for step in receipts for meant in self._meant(step) for sent in self._sent(meant)]
 

@@ -14,6 +14,7 @@ from aldis.rules.spelling import Spelling
 
 ENOUGH = 20
 SHARE = 0.95
+LAST_WORD = "ACCEPTD"
 _LONGEST_OFFSET_MIN = 14 * 60
 _DELAYS = ((60, "1 min"), (600, "10 min"), (3_600, "1 h"), (21_600, "6 h"), (86_400, "1 day"), (259_200, "3 days"))
 
@@ -108,6 +109,11 @@ class Profiles:
         value = max(counts, key=counts.__getitem__)
         return value if counts[value] >= SHARE * total else ""
 
+    def meant(self, connector: str, state: str) -> str:
+        """Return what a link means by a receipt's word: ACCEPTD is a delivery where that is locked as its last word."""
+        is_last = state == LAST_WORD and self.locked(connector, Topic.STATE) == LAST_WORD
+        return "DELIVRD" if is_last else state
+
     def spelling(self, connector: str) -> Spelling:
         """Return how a link's receipts spell ids, as far as is settled."""
         value = self.settled(connector, Topic.SPELLING)
@@ -125,6 +131,8 @@ def refuse_bad_lock(topic: Topic, value: str) -> None:
         allowed = [spelling.value for spelling in Spelling]
     elif topic is Topic.PART:
         allowed = ["first", "last"]
+    elif topic is Topic.STATE:
+        allowed = [LAST_WORD]
     if value not in allowed:
         known = f"one of: {', '.join(allowed)}" if allowed else "nothing: it is only shown"
         raise ValueError(f"{topic.value} can be locked on {known}")

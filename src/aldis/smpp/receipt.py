@@ -203,6 +203,7 @@ _EDGE: Final = r"(?<![^\s,;|])"
 _find_keys = re.compile(
     _EDGE + r"(id|sub|dlvrd|submit|done|stat|err|text)(?:[ _]?date|us|or)? ?:", re.IGNORECASE | re.ASCII
 ).finditer
+_begins_with_key = re.compile(r"\s*(?:id|stat(?:us)?) ?:", re.IGNORECASE | re.ASCII).match
 _find_state = re.compile(
     _EDGE + "(" + "|".join(sorted(_SPELLINGS, key=len, reverse=True)) + r")(?![^\s,;|])", re.IGNORECASE | re.ASCII
 ).search
@@ -229,6 +230,8 @@ def _read_any_text(text: str) -> _Said:
     upstream_id = _first_word(fields.get("id", ""))
     state = _canonical(_first_word(fields.get("stat", "")))
     structure = _STRUCTURE & fields.keys()
+    # A person may write of an id and a state too, but not begin with one of the keys.
+    is_bare = state in MESSAGE_STATES and _begins_with_key(text) is not None
     date = _match_date(fields.get("done", ""))
     return _Said(
         upstream_id=upstream_id,
@@ -236,7 +239,7 @@ def _read_any_text(text: str) -> _Said:
         error=_first_word(fields.get("err", "")),
         done_date=date[1].strip() if date else "",
         looks_like_receipt=bool(state)
-        and (len(structure) >= 2 or (labelled and bool(upstream_id) and (bool(structure) or state in MESSAGE_STATES))),
+        and (len(structure) >= 2 or (labelled and bool(upstream_id) and (bool(structure) or is_bare))),
     )
 
 
