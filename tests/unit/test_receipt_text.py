@@ -274,6 +274,7 @@ def test_a_flagged_receipt_in_no_known_shape_is_still_no_message() -> None:
         "\x00DELIVRD",
         "\x00id 12 delivered text: me",
         "\x00my order was delivered err: ok, id:7",
+        "\x00My last one said stat:DELIVRD, what is that? id: 77",
         "",
     ],
 )

@@ -201,7 +201,8 @@ def _is_wide(octets: bytes) -> bool:
 
 _EDGE: Final = r"(?<![^\s,;|])"
 _find_keys = re.compile(
-    _EDGE + r"(id|sub|dlvrd|submit|done|stat|err|text)(?:[ _]?date|us|or)? ?:", re.IGNORECASE | re.ASCII
+    _EDGE + r"(?:(id|text|dlvrd)|(sub|submit|done)(?:[ _]?date)?|(stat)(?:us)?|(err)(?:or)?) ?:",
+    re.IGNORECASE | re.ASCII,
 ).finditer
 _begins_with_key = re.compile(r"\s*(?:id|stat(?:us)?) ?:", re.IGNORECASE | re.ASCII).match
 _find_state = re.compile(
@@ -254,7 +255,7 @@ def _fields_of(text: str) -> tuple[dict[str, str], bool]:
     keys = list(_find_keys(text))
     text_at = len(text)
     for key, following in zip_longest(keys, keys[1:]):
-        name = key[1].lower()
+        name = key[key.lastindex or 0].lower()
         chunk = text[key.end() : following.start() if following else len(text)].strip()
         if name == "text":
             text_at = min(text_at, key.start())
