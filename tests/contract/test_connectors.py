@@ -1,9 +1,6 @@
 """The connectors against the contract, and the SMPP connector against a real message centre on loopback."""
 
 import asyncio
-import shutil
-import ssl
-import subprocess
 import sys
 from contextlib import asynccontextmanager
 
@@ -204,43 +201,6 @@ class TestLosses:
         for failures in (1, 1, 2, 3, 40):
             await connector._pause(failures)
         assert slept == pytest.approx([0.5, 0.75, 1.0, 2.0, 9.95])
-
-
-class TestTls:
-    @pytest.fixture
-    def contexts(self, tmp_path):
-        """The two sides' contexts around a certificate made for this test."""
-        openssl = shutil.which("openssl")
-        if openssl is None:
-            pytest.skip("needs the openssl command to make a certificate")
-        key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-        command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
-        files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
-        subprocess.run([openssl, *command.split(), *files], check=True, capture_output=True)
-        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        server.load_cert_chain(certificate, key)
-        return server, ssl.create_default_context(cafile=certificate)
-
-    async def test_messages_and_receipts_pass_through_tls(self, contexts):
-        server, client = contexts
-        sink = RecordingSink()
-        async with Smsc(SmscSettings(**QUICK), now_ms, tls_context=server) as smsc, asyncio.TaskGroup() as group:
-            connector = SmppConnector(smpp_settings(smsc, tls=True), sink, now_ms, tls_context=client)
-            task = group.create_task(connector.run())
-            await sink.until(lambda: sink.readies > 0)
-            connector.submit(make_parts(DELIVERED, 5))
-            await sink.until(lambda: len(sink.outcomes) == len(sink.deliveries) == 5)
-            await connector.drain(1.0)
-            await task
-
-    async def test_a_certificate_that_nobody_vouches_for_is_not_bound_to(self, contexts):
-        sink = RecordingSink()
-        async with Smsc(SmscSettings(**QUICK), now_ms, tls_context=contexts[0]) as smsc, asyncio.TaskGroup() as group:
-            connector = SmppConnector(smpp_settings(smsc, tls=True), sink, now_ms, rng=lambda: 0.0)
-            task = group.create_task(connector.run())
-            await sink.eventually(lambda: connector.counters.reconnects >= 2)
-            assert connector.counters.binds == 0
-            task.cancel()
 
 
 class TestTheProgram:

@@ -17,8 +17,9 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from aldis.connectors.base import OutboundPart, Sink
+from aldis.connectors.counters import Counters
 from aldis.connectors.outcomes import DELIVERED, OUTCOMES, Answer, Script, Step
-from aldis.connectors.smpp import Counters, SmppConnector, SmppSettings
+from aldis.connectors.smpp import SmppConnector, SmppSettings
 from aldis.connectors.transport import Link
 from aldis.smpp import events
 from aldis.smpp.commands import BindRequest, Command, DeliverSm, EsmClass, RegisteredDelivery, SubmitSm
