@@ -17,6 +17,12 @@ from aldis.connectors.testing import ConnectorContract, RecordingSink, make_part
 from aldis.smpp.commands import DeliverSm
 
 
+def make_long(msisdn, message_id, count):
+    """Return the parts of one message."""
+    [one] = make_parts(msisdn, 1, first_id=message_id)
+    return [msgspec.structs.replace(one, part_no=no, parts=count, octets=b"part %d" % no) for no in range(1, count + 1)]
+
+
 class TestSmpp(ConnectorContract):
     binds = 1
     bind = "transceiver"
@@ -74,6 +80,53 @@ class TestWindowAndPace:
             await sink.until(lambda: len(sink.outcomes) == 5)
             await sink.until(lambda: sink.readies > readies and connector.capacity() > 0)
             assert connector.capacity() < 5
+
+    # SMPP-32
+    async def test_the_parts_of_a_message_go_together_on_one_grant_and_are_paid_off(self):
+        loop = asyncio.get_running_loop()
+        sink = RecordingSink()
+        async with bound(sink, window=100, rate=50.0) as (_, witness, connector):
+            started = loop.time()
+            for message_id in range(1, 4):
+                await sink.until(lambda: connector.capacity() > 0)
+                parts = make_long(DELIVERED, message_id, 20)
+                assert connector.submit(parts) == 20
+                assert connector.submit(parts) == 0
+            took = loop.time() - started
+            await sink.eventually(lambda: len(witness.submits) == 60)
+            assert 0.6 < took < 5.0  # 40 of them, less the five of the beginning, at 50 a second
+
+    # SMPP-32
+    async def test_a_message_waits_until_the_windows_have_room_for_all_of_it(self):
+        sink = RecordingSink()
+        async with bound(sink, window=5, binds=2) as (_, witness, connector):
+            await sink.until(lambda: connector.capacity() == 10)
+            assert connector.submit(make_parts(SILENT, 4)) == 4
+            assert connector.submit(make_long(DELIVERED, 9, 7)) == 0
+            assert connector.submit(make_long(DELIVERED, 10, 6)) == 6
+            await sink.eventually(lambda: len(witness.submits) == 10)
+            assert [leg.in_flight for leg in connector._submitters] != [0, 0]
+
+    # SMPP-32
+    async def test_the_parts_of_a_message_may_go_on_several_binds(self):
+        sink = RecordingSink()
+        async with bound(sink, window=2, binds=3) as (_, witness, connector):
+            await sink.until(lambda: connector.capacity() == 6)
+            assert connector.submit(make_long(SILENT, 1, 6)) == 6
+            assert [leg.in_flight for leg in connector._submitters] == [2, 2, 2]
+            await sink.eventually(lambda: len(witness.submits) == 6)
+
+    # SMPP-32
+    async def test_a_message_larger_than_the_windows_goes_piece_by_piece(self):
+        sink = RecordingSink()
+        async with bound(sink, window=3) as (_, witness, connector):
+            parts = make_long(DELIVERED, 1, 8)
+            waiting = parts
+            while waiting:
+                await sink.until(lambda: connector.capacity() > 0)
+                waiting = waiting[connector.submit(waiting) :]
+            await sink.until(lambda: len(sink.outcomes) == 8)
+            assert [pdu.short_message for pdu, _ in witness.submits] == [part.octets for part in parts]
 
     # SMPP-26
     async def test_throttling_halves_the_rate_and_shrinks_the_capacity(self):
