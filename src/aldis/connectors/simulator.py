@@ -19,63 +19,35 @@ import msgspec
 from aldis.connectors.base import OutboundPart, Sink
 from aldis.connectors.counters import Counters
 from aldis.connectors.outcomes import DELIVERED, OUTCOMES, Answer, Script, Step
+from aldis.connectors.simulator_settings import SimulatorRates, SmscSettings
 from aldis.connectors.smpp import SmppConnector, SmppSettings
 from aldis.connectors.transport import Link
 from aldis.smpp import events
-from aldis.smpp.commands import BindRequest, Command, DeliverSm, EsmClass, RegisteredDelivery, SubmitSm
+from aldis.smpp.commands import (
+    BindRequest,
+    BindTransceiver,
+    Command,
+    DeliverSm,
+    EsmClass,
+    RegisteredDelivery,
+    SubmitSm,
+    SubmitSmResp,
+    Tlv,
+)
 from aldis.smpp.errors import CommandStatus
 from aldis.smpp.receipt import format_receipt, receipt_tlvs
-from aldis.smpp.session import Limits, SmscSession
+from aldis.smpp.session import FIRST_WITH_TLVS, Limits, SmscSession
+
+__all__ = ["Observer", "SimulatorConnector", "SimulatorRates", "SimulatorSettings", "Smsc", "SmscSettings"]
 
 _TICK_S = 0.002  # receipts are gathered in steps of this length
 _REMEMBERED_NUMBERS = 100_000
+_FIRST_WITH_CONGESTION = 0x50
 _NOT_SUPPORTED = {
     int(Command.QUERY_SM): CommandStatus.ESME_RQUERYFAIL,
     int(Command.CANCEL_SM): CommandStatus.ESME_RCANCELFAIL,
     int(Command.REPLACE_SM): CommandStatus.ESME_RREPLACEFAIL,
 }
-
-
-class SimulatorRates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often what goes wrong with numbers that have no script of their own; shares from 0 to 1."""
-
-    seed: int = 0
-    fail: float = 0.0
-    """The receipt says UNDELIV err:050."""
-    no_receipt: float = 0.0
-    throttle: float = 0.0
-    """The submit is refused with ESME_RTHROTTLED."""
-    early: float = 0.0
-    """The receipt overtakes the submit_sm_resp."""
-    duplicate: float = 0.0
-    """The receipt comes twice."""
-
-
-class SmscSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the simulated message centre behaves."""
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    """0: any free port."""
-    passwords: dict[str, str] | None = None
-    """system_id and password of each ESME; None lets everyone in."""
-    max_binds: int = 0
-    """Binds that a system_id may hold; 0: any number."""
-    receipt_delay_ms: int = 50
-    late_delay_ms: int = 30_000
-    early_gap_ms: int = 100
-    """How far a receipt that comes first is ahead of the submit_sm_resp."""
-    slow_response_ms: int = 2_000
-    resend_ms: int = 1_000
-    """Pause before a refused receipt is sent again."""
-    receipt_timeout_s: float = 10.0
-    """How long a receipt may stay unanswered before it is sent again."""
-    window: int = 100
-    """Receipts that a bind may have unanswered."""
-    max_receipts: int = 1_000_000
-    """Receipts kept; more are dropped and counted."""
-    enquire_link_s: float = 30.0
-    rates: SimulatorRates = SimulatorRates()
 
 
 class Observer(Protocol):
@@ -167,6 +139,8 @@ class Smsc:
         self.settings = settings
         self.rates = settings.rates
         """May be replaced at any time."""
+        self.congestion = settings.congestion
+        """Likewise."""
         self.port = 0
         self.connects = 0
         """Connections made, those that are gone too."""
@@ -250,6 +224,8 @@ class Smsc:
         account = self._account(system_id) if passwords is None or system_id in passwords else _Account(system_id)
         if passwords is not None and passwords.get(system_id) != pdu.password.decode("latin-1"):
             return CommandStatus.ESME_RINVPASWD, account
+        if self.settings.version == "3.3" and isinstance(pdu, BindTransceiver):
+            return CommandStatus.ESME_RINVCMDID, account
         if 0 < self.settings.max_binds <= len(account.binds):
             return CommandStatus.ESME_RBINDFAIL, account
         return CommandStatus.ESME_ROK, account
@@ -261,10 +237,14 @@ class Smsc:
             self._see_submit(account, pdu, "")
             connection.answer(request, refusal)
             return
-        message_id = str(next(self._ids))
+        message_id = self._next_id()
         self._see_submit(account, pdu, message_id)
         self._plan_receipts(account, script, pdu, message_id)
         self._respond(connection, account, script, request, message_id)
+
+    def _next_id(self) -> str:
+        number = next(self._ids)
+        return f"{number & 0xFFFFFFFF:08X}" if self.settings.version == "3.3" else str(number)
 
     def _respond(
         self, connection: "_Connection", account: _Account, script: Script, request: events.Incoming, message_id: str
@@ -346,7 +326,7 @@ class Smsc:
             destination_addr=submitted.source_addr,
             esm_class=EsmClass.INTERMEDIATE if step.intermediate else EsmClass.RECEIPT,
             short_message=text,
-            tlvs=receipt_tlvs(message_id, step.state),
+            tlvs=receipt_tlvs(message_id, step.state) if self.settings.version != "3.3" else None,
         )
 
     def _offer(self, outgoing: _Outgoing, *, keep: bool = False) -> None:
@@ -403,7 +383,12 @@ class _Connection:
         smsc.connections.add(self)
 
     def answer(self, request: events.Incoming, status: int, message_id: bytes = b"") -> None:
-        if self.session.answer(request, status, message_id):
+        if message_id and self._smsc.settings.version == "5.0" and self.session.version >= _FIRST_WITH_CONGESTION:
+            tlvs = {int(Tlv.CONGESTION_STATE): bytes((self._smsc.congestion,))}
+            is_said = self.session.reply(request, SubmitSmResp(message_id, tlvs), status)
+        else:
+            is_said = self.session.answer(request, status, message_id)
+        if is_said:
             self.link.wake()
 
     def send(self, ready: deque[_Outgoing]) -> None:
@@ -412,7 +397,10 @@ class _Connection:
         now = self.link.now()
         for _ in range(min(self.session.room(), len(ready))):
             outgoing = ready.popleft()
-            self.session.submit(outgoing.make(), outgoing, now)
+            pdu = outgoing.make()
+            if self.session.version < FIRST_WITH_TLVS:
+                pdu = msgspec.structs.replace(pdu, tlvs=None)
+            self.session.submit(pdu, outgoing, now)
         self.link.wake()
 
     def _on_room(self) -> None:

@@ -12,7 +12,8 @@ from aldis.connectors.pace import Pace
 from aldis.connectors.translate import to_delivery
 from aldis.connectors.transport import Link
 from aldis.smpp import events
-from aldis.smpp.commands import BindRequest
+from aldis.smpp.commands import BindRequest, SubmitSmResp
+from aldis.smpp.congestion import is_congested
 from aldis.smpp.errors import CommandStatus, Refusal, classify, name_of
 from aldis.smpp.session import EsmeSession, Limits
 
@@ -188,6 +189,8 @@ class SmppLeg:
         for event in batch:
             if isinstance(event, events.Accepted):
                 outcomes.append((event.token, Accepted(event.message_id.decode("latin-1"))))
+                if isinstance(event.pdu, SubmitSmResp) and event.pdu.tlvs and is_congested(event.pdu.tlvs):
+                    self._slow_down()
             elif isinstance(event, events.Incoming):
                 deliveries.append(self._delivery(event))
             elif isinstance(event, events.LateResponse):
