@@ -16,9 +16,10 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
-from aldis.connectors.base import OutboundPart, Sink
+from aldis.connectors.base import OutboundPart, SentPart, Sink, Tell
 from aldis.connectors.counters import Counters
 from aldis.connectors.outcomes import DELIVERED, OUTCOMES, Answer, Script, Step
+from aldis.connectors.simulator_memory import DELETED, Known, Memory
 from aldis.connectors.simulator_settings import SimulatorRates, SmscSettings
 from aldis.connectors.smpp import SmppConnector, SmppSettings
 from aldis.connectors.transport import Link
@@ -26,16 +27,17 @@ from aldis.smpp import events
 from aldis.smpp.commands import (
     BindRequest,
     BindTransceiver,
+    CancelSm,
     Command,
     DeliverSm,
-    EsmClass,
+    Pdu,
+    QuerySm,
     RegisteredDelivery,
     SubmitSm,
     SubmitSmResp,
     Tlv,
 )
 from aldis.smpp.errors import CommandStatus
-from aldis.smpp.receipt import format_receipt, receipt_tlvs
 from aldis.smpp.session import FIRST_WITH_TLVS, Limits, SmscSession
 
 __all__ = ["Observer", "SimulatorConnector", "SimulatorRates", "SimulatorSettings", "Smsc", "SmscSettings"]
@@ -44,8 +46,6 @@ _TICK_S = 0.002  # receipts are gathered in steps of this length
 _REMEMBERED_NUMBERS = 100_000
 _FIRST_WITH_CONGESTION = 0x50
 _NOT_SUPPORTED = {
-    int(Command.QUERY_SM): CommandStatus.ESME_RQUERYFAIL,
-    int(Command.CANCEL_SM): CommandStatus.ESME_RCANCELFAIL,
     int(Command.REPLACE_SM): CommandStatus.ESME_RREPLACEFAIL,
 }
 
@@ -87,12 +87,12 @@ class _Agenda:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
-    def after(self, delay_ms: int, action: Callable[[], None]) -> None:
+    def after(self, delay_ms: int, action: Callable[[], object]) -> None:
         due = self._loop.time() + delay_ms / 1000
         heapq.heappush(self._heap, (due, next(self._order), action))
         if self._timer is None or due < self._timer_at - _TICK_S:
@@ -154,6 +154,7 @@ class Smsc:
         self._observer = observer
         self._tls = tls_context
         self._accounts: dict[str, _Account] = {}
+        self._memory = Memory()
         self._random = random.Random(settings.rates.seed)  # noqa: S311 (a simulation)
         self._ids = itertools.count(now_ms() * 1000)
         self._to_pump: set[_Account] = set()
@@ -301,33 +302,42 @@ class Smsc:
             self._observer.on_submit(account.system_id, pdu, message_id)
 
     def _plan_receipts(self, account: _Account, script: Script, pdu: SubmitSm, message_id: str) -> None:
-        if not pdu.registered_delivery & RegisteredDelivery.RECEIPT:
-            return
         settings = self.settings
+        known = self._memory.remember(message_id, account.system_id, pdu, self._now_ms())
         delay_ms = settings.late_delay_ms if script.late else 0 if script.receipt_first else settings.receipt_delay_ms
         for step in script.receipts * script.copies:
-            make = partial(self._receipt, pdu, message_id, step, self._now_ms())
-            outgoing = _Outgoing(account, message_id, make)
-            if delay_ms:
-                self._agenda.after(delay_ms, partial(self._offer, outgoing, keep=True))
-            else:
-                self._offer(outgoing, keep=True)
+            self._plan(account, known, step, delay_ms)
+        if script.asked:
+            self._agenda.after(delay_ms, partial(known.reach, script.asked))
 
-    def _receipt(self, submitted: SubmitSm, message_id: str, step: Step, submitted_at: int) -> DeliverSm:
-        text = format_receipt(
-            message_id, step.state, submitted_at=submitted_at, done_at=self._now_ms(), error=step.error
-        )
-        return DeliverSm(
-            source_addr_ton=submitted.dest_addr_ton,
-            source_addr_npi=submitted.dest_addr_npi,
-            source_addr=submitted.destination_addr,
-            dest_addr_ton=submitted.source_addr_ton,
-            dest_addr_npi=submitted.source_addr_npi,
-            destination_addr=submitted.source_addr,
-            esm_class=EsmClass.INTERMEDIATE if step.intermediate else EsmClass.RECEIPT,
-            short_message=text,
-            tlvs=receipt_tlvs(message_id, step.state) if self.settings.version != "3.3" else None,
-        )
+    def _plan(self, account: _Account, known: Known, step: Step, delay_ms: int) -> None:
+        if delay_ms:
+            self._agenda.after(delay_ms, partial(self._reach, account, known, step))
+        else:
+            self._reach(account, known, step)
+
+    def _reach(self, account: _Account, known: Known, step: Step) -> None:
+        """Let a message come to a step, and send the receipt if one was asked for."""
+        if known.reach(step) and known.pdu.registered_delivery & RegisteredDelivery.RECEIPT:
+            self._offer(_Outgoing(account, known.message_id, partial(self._receipt, known, step)), keep=True)
+
+    def _receipt(self, known: Known, step: Step) -> DeliverSm:
+        return known.receipt(step, self._now_ms(), with_tlvs=self.settings.version != "3.3")
+
+    def _query(self, connection: "_Connection", account: _Account, request: events.Incoming, pdu: QuerySm) -> None:
+        known = self._memory.find(pdu.message_id, account.system_id, pdu.source_addr)
+        if known is None:
+            connection.answer(request, CommandStatus.ESME_RQUERYFAIL)
+        else:
+            connection.reply(request, known.told())
+
+    def _cancel(self, connection: "_Connection", account: _Account, request: events.Incoming, pdu: CancelSm) -> None:
+        known = self._memory.find(pdu.message_id, account.system_id, pdu.source_addr)
+        if known is None or not known.withdraw():
+            connection.answer(request, CommandStatus.ESME_RCANCELFAIL)
+            return
+        connection.answer(request, 0)
+        self._plan(account, known, DELETED, self.settings.receipt_delay_ms)
 
     def _offer(self, outgoing: _Outgoing, *, keep: bool = False) -> None:
         """Queue a deliver_sm for the account's binds; `keep`: it is new, and counts."""
@@ -391,6 +401,10 @@ class _Connection:
         if is_said:
             self.link.wake()
 
+    def reply(self, request: events.Incoming, pdu: Pdu) -> None:
+        if self.session.reply(request, pdu):
+            self.link.wake()
+
     def send(self, ready: deque[_Outgoing]) -> None:
         if not self.link.can_write:
             return
@@ -428,6 +442,10 @@ class _Connection:
             return
         if isinstance(request.pdu, SubmitSm):
             self._smsc._submit(self, self._account, request, request.pdu)
+        elif isinstance(request.pdu, QuerySm):
+            self._smsc._query(self, self._account, request, request.pdu)
+        elif isinstance(request.pdu, CancelSm):
+            self._smsc._cancel(self, self._account, request, request.pdu)
         else:
             self.answer(request, _NOT_SUPPORTED.get(request.pdu.command_id, CommandStatus.ESME_RSUBMITFAIL))
 
@@ -454,6 +472,8 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     window: int = 100
     rate: float = 0.0
     response_timeout_s: float = 60.0
+    query: bool = False
+    """Whether the simulator is asked about parts with `query_sm`."""
     smsc: SmscSettings = SmscSettings()
 
 
@@ -478,6 +498,7 @@ class SimulatorConnector:
             window=settings.window,
             rate=settings.rate,
             response_timeout_s=settings.response_timeout_s,
+            query=settings.query,
         )
         self.smpp = SmppConnector(esme, sink, now_ms)
 
@@ -531,6 +552,19 @@ class SimulatorConnector:
     def submit(self, parts: Sequence[OutboundPart]) -> int:
         """Send parts, in order, and return how many were taken."""
         return self.smpp.submit(parts)
+
+    @property
+    def can_query(self) -> bool:
+        """Whether parts are asked about."""
+        return self.smpp.can_query
+
+    def query(self, parts: Sequence[SentPart], tell: Tell) -> int:
+        """Ask how parts stand."""
+        return self.smpp.query(parts, tell)
+
+    def cancel(self, parts: Sequence[SentPart], tell: Tell) -> int:
+        """Withdraw parts."""
+        return self.smpp.cancel(parts, tell)
 
     async def run(self) -> None:
         """Listen, bind and serve until cancelled or drained."""

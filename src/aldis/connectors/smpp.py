@@ -9,13 +9,15 @@ from typing import ClassVar
 import msgspec
 import structlog
 
-from aldis.connectors.base import OutboundPart, Outcome, Refused, Sink
+from aldis.connectors.base import OutboundPart, Outcome, Refused, SentPart, Sink, Tell
 from aldis.connectors.bind import LET_GO_S, Bind
 from aldis.connectors.counters import Counters
 from aldis.connectors.grant import grant
+from aldis.connectors.questions import Question
 from aldis.connectors.smpp_leg import SmppLeg
 from aldis.connectors.smpp_settings import SmppSettings
 from aldis.connectors.translate import Translator
+from aldis.smpp.commands import Pdu
 from aldis.smpp.errors import CommandStatus
 from aldis.smpp.session import can_submit
 
@@ -84,7 +86,7 @@ class SmppConnector:
 
     @property
     def in_flight(self) -> int:
-        """How many parts wait for their submit_sm_resp."""
+        """How many parts and questions wait for their response."""
         return sum(leg.in_flight for leg in self._submitters)
 
     @property
@@ -143,6 +145,33 @@ class SmppConnector:
                 leg.submit(parts[at : at + share], now)
                 at += share
         return taken
+
+    @property
+    def can_query(self) -> bool:
+        """Whether the upstream is to be asked about parts; see `Inquirer`."""
+        return self.settings.query
+
+    def query(self, parts: Sequence[SentPart], tell: Tell) -> int:
+        """Ask how parts stand; see `Inquirer.query`."""
+        return self._ask(parts, self.translator.query_sm, tell) if self.can_query else 0
+
+    def cancel(self, parts: Sequence[SentPart], tell: Tell) -> int:
+        """Withdraw parts; see `Inquirer.cancel`."""
+        return self._ask(parts, self.translator.cancel_sm, tell)
+
+    def _ask(self, parts: Sequence[SentPart], to_pdu: Callable[[SentPart], Pdu], tell: Tell) -> int:
+        if not all(part.upstream_id for part in parts):
+            raise ValueError("a part without the upstream's id can't be asked about")
+        if self._loop is None:
+            return 0
+        pdus = [to_pdu(part) for part in parts]
+        now = self._loop.time()
+        asked = 0
+        for leg in self._submitters:
+            for _ in range(min(leg.room(now), len(parts) - asked)):
+                leg.ask(pdus[asked], Question(parts[asked], tell), now)
+                asked += 1
+        return asked
 
     async def run(self) -> None:
         """Bind what is held, serve and bind again until cancelled or drained."""

@@ -9,10 +9,11 @@ import structlog
 from aldis.connectors.base import Accepted, Delivery, NotSent, OutboundPart, Outcome, Refused, Unknown
 from aldis.connectors.link_log import LinkLog
 from aldis.connectors.pace import Pace
+from aldis.connectors.questions import Question, Questions
 from aldis.connectors.translate import to_delivery
 from aldis.connectors.transport import Link
 from aldis.smpp import events
-from aldis.smpp.commands import BindRequest, SubmitSmResp
+from aldis.smpp.commands import BindRequest, Pdu, SubmitSmResp
 from aldis.smpp.congestion import is_congested
 from aldis.smpp.errors import CommandStatus, Refusal, classify, name_of
 from aldis.smpp.session import EsmeSession, Limits
@@ -63,6 +64,7 @@ class SmppLeg:
         self._bound_at: float | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
         self._line = LinkLog(owner.name, number)
+        self._questions = Questions(owner.name)
 
     @property
     def is_bound(self) -> bool:
@@ -105,6 +107,20 @@ class SmppLeg:
                 self._owner.refuse(part, error)
         self._owner.counters.submits += len(parts)
         self.pace.spend(len(parts), now)
+        self._watch_pace(now)
+        self._link.wake()
+
+    def ask(self, pdu: Pdu, question: Question, now: float) -> None:
+        """Send a question, for which the window has room.
+
+        Raises:
+            ValueError: it can't be encoded; nothing was sent.
+        """
+        assert self._link is not None
+        assert self._session is not None
+        self._session.submit(pdu, question, now)
+        self._questions.waiting += 1
+        self.pace.spend(1, now)
         self._watch_pace(now)
         self._link.wake()
 
@@ -186,6 +202,8 @@ class SmppLeg:
         outcomes: list[tuple[OutboundPart, Outcome]] = []
         late: list[tuple[OutboundPart, Accepted | Refused]] = []
         deliveries: list[Delivery] = []
+        if self._questions.waiting:
+            batch = self._questions.take(batch)
         for event in batch:
             if isinstance(event, events.Accepted):
                 outcomes.append((event.token, Accepted(event.message_id.decode("latin-1"))))
@@ -194,6 +212,8 @@ class SmppLeg:
             elif isinstance(event, events.Incoming):
                 deliveries.append(self._delivery(event))
             elif isinstance(event, events.LateResponse):
+                if isinstance(event.token, Question):
+                    continue  # told as unanswered; whoever wants to know asks again
                 late.append((event.token, self._late_outcome(event)))
             elif isinstance(event, events.Refused | events.Unknown | events.NotSent):
                 outcomes.append((event.token, self._bad_outcome(event)))

@@ -34,6 +34,8 @@ class SmppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Submits a bind may have unanswered."""
     rate: float = 0.0
     """Submits a second and bind; 0: as many as the window allows."""
+    query: bool = False
+    """Whether the message centre answers `query_sm`, and may be asked."""
     enquire_link_s: float = 30.0
     response_timeout_s: float = 60.0
     connect_timeout_s: float = 10.0
