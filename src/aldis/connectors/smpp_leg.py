@@ -207,8 +207,8 @@ class SmppLeg:
         for event in batch:
             if isinstance(event, events.Accepted):
                 outcomes.append((event.token, Accepted(event.message_id.decode("latin-1"))))
-                if isinstance(event.pdu, SubmitSmResp) and event.pdu.tlvs and is_congested(event.pdu.tlvs):
-                    self._slow_down()
+                if isinstance(event.pdu, SubmitSmResp) and (event.pdu.tlvs or event.pdu.is_odd):
+                    self._look_at(event.pdu)
             elif isinstance(event, events.Incoming):
                 deliveries.append(self._delivery(event))
             elif isinstance(event, events.LateResponse):
@@ -251,6 +251,14 @@ class SmppLeg:
         if self._link and not self._is_deaf and self.unanswered > self._owner.settings.max_unanswered:
             self._is_deaf = True
             self._link.hold_reading()
+
+    def _look_at(self, response: SubmitSmResp) -> None:
+        """Heed what an answer says besides its id."""
+        if response.tlvs and is_congested(response.tlvs):
+            self._slow_down()
+        if response.is_odd:
+            self._owner.counters.bad_pdus += 1
+            _log.warning("ill-formed id", connector=self._owner.name, octets=len(response.message_id))
 
     def _bad_outcome(self, event: events.Refused | events.Unknown | events.NotSent) -> Outcome:
         counters = self._owner.counters
