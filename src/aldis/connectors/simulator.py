@@ -141,6 +141,8 @@ class Smsc:
         """May be replaced at any time."""
         self.congestion = settings.congestion
         """Likewise."""
+        self.refuse = settings.refuse
+        """Likewise."""
         self.port = 0
         self.connects = 0
         """Connections made, those that are gone too."""
@@ -281,7 +283,7 @@ class Smsc:
 
     def _refusal(self, account: _Account, script: Script, pdu: SubmitSm) -> int:
         if not script.refusal:
-            return 0
+            return self.refuse
         if script.refusals and not self._take_turn(account, pdu.destination_addr, script.refusals, again=True):
             return 0
         return script.refusal

@@ -48,4 +48,6 @@ class SmscSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """3.3: no transceivers, no TLVs, ids in hexadecimal; 5.0: each submit_sm_resp has a congestion_state."""
     congestion: int = 0
     """That congestion_state, 0 to 100."""
+    refuse: int = 0
+    """command_status with which each number is refused whose script has no refusal of its own; 0: none."""
     rates: SimulatorRates = SimulatorRates()

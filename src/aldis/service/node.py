@@ -148,7 +148,8 @@ class Node:
         self.ledger.early_ms = 0 if self._shared is None else CLOCKS_DIFFER_MS
         for config in settings.connectors:
             self.ledger.errors[config.name] = config.errors
-        self.dispatch = Dispatch(self.ledger, self._connectors)
+        queues = {route.connector for route in settings.routes}
+        self.dispatch = Dispatch(self.ledger, self._connectors, queues, settings.failover_after_s)
         self.inbound = Inbound(self.ledger)
         guard = EgressGuard(settings.push_allow_private_networks)
         limits = Limits(total_s=settings.push_timeout_s, per_host=settings.push_connections_per_host)
@@ -190,7 +191,7 @@ class Node:
         called_off = await self.ledger.recover(FOREVER_MS if self._shared is None else self.now_ms())
         log.info("recovered", unacknowledged=called_off, node=self._number)
         for name in await self.store.queued_connectors():
-            if name not in self._connectors and self._does("dispatch"):
+            if self._does("dispatch") and not self.dispatch.serve(name):
                 log.warning("messages wait for a connector that is not configured", connector=name)
 
     async def _serve(self, bound: socket.socket) -> None:

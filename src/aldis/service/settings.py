@@ -14,6 +14,7 @@ import msgspec
 from aldis.model.errors import SettingsError
 from aldis.model.money import parse_credits
 from aldis.model.status import Status
+from aldis.rules.failover import QUEUE_SEPARATOR, queue_of
 from aldis.rules.routing import Route
 
 Network = IPv4Network | IPv6Network
@@ -63,6 +64,7 @@ SETTINGS: Sequence[Setting] = (
     Setting("eapi.report_header", "text", "returns", "", "Second word of get_report's first line: returns or results."),
     Setting("eapi.max_recipients", "int", 50_000, "numbers", "Most recipients of one submission."),
     Setting("messages.validity_h", "float", 72.0, "h", "How long a message may wait to be sent and delivered."),
+    Setting("failover.after_s", "float", 5.0, "s", "How long a connector may be down before a route uses the next."),
     Setting("admission.blocklist", "numbers", (), "MSISDNs", "Numbers that may not be written to: status 32."),
     Setting("admission.censor", "texts", (), "words", "Words that no body may hold: status 33."),
     Setting("node.number", "int", 0, "0..1023", "This node's number in its ids; on PostgreSQL it is leased instead."),
@@ -80,7 +82,8 @@ CONNECTOR_SETTINGS: Sequence[Setting] = (
 
 ROUTE_SETTINGS: Sequence[Setting] = (
     Setting("prefix", "text", "", "digits", "Leading digits of the numbers that it takes; empty takes all."),
-    Setting("connector", "text", None, "", "Name of the connector."),
+    Setting("connector", "text", "", "", "Name of the connector; this or `connectors` is required."),
+    Setting("connectors", "texts", (), "", "Names of several connectors: the first is preferred, the next stand in."),
     Setting("price", "text", "1", "credits", "Price of one part."),
 )
 
@@ -114,6 +117,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     eapi_report_header: str
     eapi_max_recipients: int
     validity_ms: int
+    failover_after_s: float
     blocklist: list[int]
     censor: list[str]
     node_number: int
@@ -284,6 +288,8 @@ def _connector(table: dict[str, Any]) -> ConnectorConfig:
     name, kind = str(table.get("name", "")), str(table.pop("kind", ""))
     if not name:
         raise SettingsError("a [[connector]] has no name")
+    if QUEUE_SEPARATOR in name:
+        raise SettingsError(f"connector {name!r}: a name has no {QUEUE_SEPARATOR} in it")
     point = connector_kinds().get(kind)
     if point is None:
         raise SettingsError(f"connector {name!r}: unknown kind {kind!r}: known are {', '.join(connector_kinds())}")
@@ -313,11 +319,7 @@ def _routes(tables: list[dict[str, Any]], connectors: list[ConnectorConfig]) -> 
     routes = []
     for table in tables:
         _refuse_unknown(table, [setting.name for setting in ROUTE_SETTINGS], "key of a route:")
-        connector = str(table.get("connector", ""))
-        if connector not in names:
-            raise SettingsError(
-                f"a route leads to connector {connector!r}: configured are {', '.join(names) or 'none'}"
-            )
+        queue = _queue(table, names)
         prefix = str(table.get("prefix", ""))
         if prefix and not (prefix.isascii() and prefix.isdigit()):
             raise SettingsError(f"route prefix {prefix!r}: digits are wanted")
@@ -327,8 +329,22 @@ def _routes(tables: list[dict[str, Any]], connectors: list[ConnectorConfig]) -> 
             raise SettingsError(f"route {prefix!r}: {error}") from None
         if price < 0:
             raise SettingsError(f"route {prefix!r}: a price can't be negative")
-        routes.append(Route(prefix, connector, price))
+        routes.append(Route(prefix, queue, price))
     return routes
+
+
+def _queue(table: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return the queue of a route's connectors."""
+    several = [str(name) for name in _list(table.get("connectors", ()))]
+    if several and table.get("connector"):
+        raise SettingsError("a route has either connector or connectors, not both")
+    found = several or [str(table.get("connector", ""))]
+    for name in found:
+        if name not in names:
+            raise SettingsError(f"a route leads to connector {name!r}: configured are {', '.join(names) or 'none'}")
+    if len(set(found)) < len(found):
+        raise SettingsError(f"connectors = {found}: one is named twice")
+    return queue_of(found)
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -389,6 +405,7 @@ def _settings(raw: dict[str, Any], connectors: list[ConnectorConfig], routes: li
         eapi_report_header=raw["eapi.report_header"],
         eapi_max_recipients=raw["eapi.max_recipients"],
         validity_ms=int(raw["messages.validity_h"] * 3_600_000),
+        failover_after_s=raw["failover.after_s"],
         blocklist=raw["admission.blocklist"],
         censor=raw["admission.censor"],
         node_number=raw["node.number"],
