@@ -5,7 +5,6 @@ ESME_ROK: what is refused, not answered or cut off comes again.
 """
 
 import asyncio
-import heapq
 import itertools
 import random
 import ssl
@@ -16,9 +15,11 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
+from aldis.connectors.agenda import Agenda
 from aldis.connectors.base import OutboundPart, SentPart, Sink, Tell
 from aldis.connectors.counters import Counters
 from aldis.connectors.outcomes import DELIVERED, OUTCOMES, Answer, Script, Step
+from aldis.connectors.pace import Pace
 from aldis.connectors.simulator_memory import DELETED, Known, Memory
 from aldis.connectors.simulator_settings import SimulatorRates, SmscSettings
 from aldis.connectors.smpp import SmppConnector, SmppSettings
@@ -42,7 +43,6 @@ from aldis.smpp.session import FIRST_WITH_TLVS, Limits, SmscSession
 
 __all__ = ["Observer", "SimulatorConnector", "SimulatorRates", "SimulatorSettings", "Smsc", "SmscSettings"]
 
-_TICK_S = 0.002  # receipts are gathered in steps of this length
 _REMEMBERED_NUMBERS = 100_000
 _FIRST_WITH_CONGESTION = 0x50
 _NOT_SUPPORTED = {
@@ -74,48 +74,13 @@ class _Outgoing:
 class _Account:
     """What belongs to a system_id and outlives its connections."""
 
-    def __init__(self, system_id: str) -> None:
+    def __init__(self, system_id: str, max_rate: float) -> None:
         self.system_id = system_id
+        self.pace = Pace(max_rate)
         self.binds: list[_Connection] = []
         self.ready: deque[_Outgoing] = deque()
         self.turns: OrderedDict[bytes, int] = OrderedDict()
         """By number: how often the script's trouble was made already."""
-
-
-class _Agenda:
-    """Actions by time, in one heap with one timer."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._heap: list[tuple[float, int, Callable[[], object]]] = []
-        self._order = itertools.count()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-
-    def after(self, delay_ms: int, action: Callable[[], object]) -> None:
-        due = self._loop.time() + delay_ms / 1000
-        heapq.heappush(self._heap, (due, next(self._order), action))
-        if self._timer is None or due < self._timer_at - _TICK_S:
-            self._set_timer(due)
-
-    def stop(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._heap.clear()
-
-    def _set_timer(self, due: float) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer_at = max(due, self._loop.time() + _TICK_S)
-        self._timer = self._loop.call_at(self._timer_at, self._run)
-
-    def _run(self) -> None:
-        self._timer = None
-        now = self._loop.time()
-        while self._heap and self._heap[0][0] <= now:
-            heapq.heappop(self._heap)[2]()
-        if self._heap and self._timer is None:
-            self._set_timer(self._heap[0][0])
 
 
 class Smsc:
@@ -164,7 +129,7 @@ class Smsc:
     async def start(self) -> None:
         """Listen; `port` is known from here on."""
         self._loop = asyncio.get_running_loop()
-        self._agenda = _Agenda()
+        self._agenda = Agenda()
         host, port = self.settings.host, self.settings.port
         self._server = await self._loop.create_server(self._connect, host, port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -218,13 +183,13 @@ class Smsc:
     def _account(self, system_id: str) -> _Account:
         account = self._accounts.get(system_id)
         if account is None:
-            account = self._accounts[system_id] = _Account(system_id)
+            account = self._accounts[system_id] = _Account(system_id, self.settings.max_rate)
         return account
 
     def _admit(self, pdu: BindRequest) -> tuple[int, _Account]:
         system_id = pdu.system_id.decode("latin-1")
         passwords = self.settings.passwords
-        account = self._account(system_id) if passwords is None or system_id in passwords else _Account(system_id)
+        account = self._account(system_id) if passwords is None or system_id in passwords else _Account(system_id, 0)
         if passwords is not None and passwords.get(system_id) != pdu.password.decode("latin-1"):
             return CommandStatus.ESME_RINVPASWD, account
         if self.settings.version == "3.3" and isinstance(pdu, BindTransceiver):
@@ -235,6 +200,10 @@ class Smsc:
 
     def _submit(self, connection: "_Connection", account: _Account, request: events.Incoming, pdu: SubmitSm) -> None:
         self.submits += 1
+        if excess := self._excess(connection, account):
+            self._see_submit(account, pdu, "")
+            connection.answer(request, excess)
+            return
         script = OUTCOMES.get(pdu.destination_addr[-4:].decode("latin-1")) or self._by_rates()
         if refusal := self._refusal(account, script, pdu):
             self._see_submit(account, pdu, "")
@@ -244,6 +213,18 @@ class Smsc:
         self._see_submit(account, pdu, message_id)
         self._plan_receipts(account, script, pdu, message_id)
         self._respond(connection, account, script, request, message_id)
+
+    def _excess(self, connection: "_Connection", account: _Account) -> int:
+        """Return what to refuse a submit with that is more than the ESME may have; 0: nothing."""
+        settings = self.settings
+        if 0 < settings.max_window < connection.unanswered:
+            return CommandStatus.ESME_RMSGQFUL
+        if settings.max_rate:
+            now = self._loop.time()
+            if not account.pace.available(now):
+                return CommandStatus.ESME_RTHROTTLED
+            account.pace.spend(1, now)
+        return 0
 
     def _next_id(self) -> str:
         number = next(self._ids)
@@ -390,11 +371,14 @@ class _Connection:
         )
         self._smsc = smsc
         self._account: _Account | None = None
+        self.unanswered = 0
+        """Submits that wait for their answer."""
         self.session = SmscSession(asyncio.get_running_loop().time(), limits)
         self.link = Link(self.session, self._on_events, self._on_room, read_while_stuck=False)
         smsc.connections.add(self)
 
     def answer(self, request: events.Incoming, status: int, message_id: bytes = b"") -> None:
+        self.unanswered -= isinstance(request.pdu, SubmitSm)
         if message_id and self._smsc.settings.version == "5.0" and self.session.version >= _FIRST_WITH_CONGESTION:
             tlvs = {int(Tlv.CONGESTION_STATE): bytes((self._smsc.congestion,))}
             is_said = self.session.reply(request, SubmitSmResp(message_id, tlvs), status)
@@ -443,6 +427,7 @@ class _Connection:
         if self.session.is_over or self._account is None:
             return
         if isinstance(request.pdu, SubmitSm):
+            self.unanswered += 1
             self._smsc._submit(self, self._account, request, request.pdu)
         elif isinstance(request.pdu, QuerySm):
             self._smsc._query(self, self._account, request, request.pdu)

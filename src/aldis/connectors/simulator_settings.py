@@ -30,6 +30,10 @@ class SmscSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """system_id and password of each ESME; None lets everyone in."""
     max_binds: int = 0
     """Binds that a system_id may hold; 0: any number."""
+    max_rate: float = 0.0
+    """Submits a second that a system_id may make; what is above is refused with ESME_RTHROTTLED. 0: any number."""
+    max_window: int = 0
+    """Submits that a bind may have unanswered; what is above is refused with ESME_RMSGQFUL. 0: any number."""
     receipt_delay_ms: int = 50
     late_delay_ms: int = 30_000
     early_gap_ms: int = 100
