@@ -228,6 +228,19 @@ async def test_what_may_have_been_taken_is_never_sent_by_another(site: Site, end
     assert await site.bench.status(site.account, message_id) is Status.UPSTREAM_UNACKNOWLEDGED
 
 
+# SMPP-35
+async def test_a_connector_whose_binds_other_nodes_hold_is_not_called_down(site: Site) -> None:
+    await site.start(0.0)
+    site.connectors["a"].hold(())
+    await site.until(lambda: not site.connectors["a"].held)
+    waiting = await site.submit(DELIVERED)
+    await site.reaches(await site.submit(DELIVERED, queue="b"), Status.DELIVERED)
+    assert site.seen() == {"a": 0, "b": 1}
+    site.connectors["a"].hold({0})
+    await site.reaches(waiting, Status.DELIVERED)
+    assert site.seen() == {"a": 1, "b": 1}
+
+
 async def test_a_queue_of_connectors_that_are_gone_is_not_served(site: Site) -> None:
     await site.start(LONG_MS)
     assert not site.dispatch.serve(queue_of(["x", "y"]))
