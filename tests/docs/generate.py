@@ -37,7 +37,6 @@ _WORDS: Mapping[str, str] = {
     "connect_timeout_s": "How long a connection may take to come up.",
     "reconnect_min_s": "The first pause before binding again; it doubles.",
     "reconnect_max_s": "The longest pause.",
-    "tls": "Whether to speak TLS, with the system's authorities.",
     "service_type": "service_type of each submit_sm, at most 5 characters.",
     "addressing": "TON and NPI of each kind of address; see below.",
     "receipt_delay_ms": "Pause before a receipt.",

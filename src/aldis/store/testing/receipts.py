@@ -281,6 +281,17 @@ class ReceiptContract:
         assert await bench.rematch() == 1
         assert (await bench.status(ada, message_id), await bench.parked()) == (Status.DELIVERED, 0)
 
+    async def test_a_dead_worker_may_have_used_any_connector_of_a_queue(self, bench: Bench) -> None:
+        """A route may name several."""
+        ada = await bench.account()
+        batch = bench.batch(ada, [ADA], connector="north>south")
+        await bench.ledger.admit(batch)
+        await bench.claim(connector="north>south")
+        await bench.ledger.recover(bench.now + LEASE_MS)
+        await bench.receipt("x9", source=str(ADA), connector="south")
+        assert await bench.rematch() == 1
+        assert await bench.status(ada, batch.last_message_id) is Status.DELIVERED
+
     @pytest.mark.parametrize(
         "change", ["another number", "another originator", "before it", "another text", "answered"]
     )
