@@ -169,7 +169,7 @@ class Traffic:
         ids = self.bench.ledger.ids.take(len(leases), self.bench.now)
         await self.bench.ledger.record(
             [
-                Lapsed(*one[:2], news_id, self.bench.now, one.attempt, one.connector)
+                Lapsed(*one[:2], news_id, self.bench.now, one.attempt, one.queue)
                 for one, news_id in zip(leases, ids, strict=True)
             ]
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
@@ -10,6 +10,7 @@ from aldis.connectors.base import Connector, NotSent, OutboundPart, Outcome, Ref
 from aldis.ledger import Ended, Ledger, News, Submitted
 from aldis.model.errors import OurError
 from aldis.model.status import Status
+from aldis.rules.failover import Blame, Way, blame, choose, connectors_of
 from aldis.rules.retry import next_submit_at
 from aldis.store.base import Due
 from aldis.text.segment import Segment, concat_reference, data_coding, split
@@ -23,6 +24,9 @@ SWEEP_S = 15.0
 MAX_UNRECORDED = 20_000
 MAX_GROUP = 2_000
 MAX_CLAIM = 500
+FAILOVER_AFTER_S = 5.0
+MAY_MOVE_MS = 4 * 60_000
+"""How old a claim may be to be sent by another connector: the longest answer of that one still fits into the lease."""
 RETRY_RECORD_S = 0.25
 LONGEST_RETRY_RECORD_S = 5.0
 
@@ -37,23 +41,54 @@ class _Open:
         self.outcomes: list[tuple[int, Outcome]] = []
 
 
+class _Choice:
+    """A message on its way that another connector may take if this one can't."""
+
+    __slots__ = ("at", "claimed_at", "parts", "ways")
+
+    def __init__(self, ways: tuple[str, ...], at: int, parts: list[OutboundPart], claimed_at: int) -> None:
+        self.ways = ways
+        self.at = at
+        self.parts = parts
+        self.claimed_at = claimed_at
+
+
 class Dispatch:
     """Keeps every connector's window full while messages are due.
 
-    A connector that is not bound has its queue paused: nothing of it is claimed. What was claimed and can't be sent
+    A queue none of whose connectors is bound is paused: nothing of it is claimed. What was claimed and can't be sent
     any more goes back unharmed when the machine stops.
+
+    Each connector has its queue, and so has each list of connectors that a route prefers in order. A message of such a
+    list goes to the next connector if this one refuses it for a reason of its own; never after it may have been taken.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         connectors: Mapping[str, Connector],
+        queues: Iterable[str] = (),
+        failover_after_s: float = FAILOVER_AFTER_S,
     ) -> None:
-        """Take the ledger, where messages are claimed and news goes, and the connectors by name."""
+        """Prepare; nothing is claimed before `run`.
+
+        Args:
+            ledger: Where messages are claimed and news goes.
+            connectors: By name.
+            queues: The routes' queues; see `aldis.rules.failover`.
+            failover_after_s: How long a connector may be down before a queue takes its next one.
+        """
         self._ledger = ledger
         self._connectors = connectors
-        self._held: dict[str, deque[OutboundPart]] = {name: deque() for name in connectors}
-        self._wakes = {name: asyncio.Event() for name in connectors}
+        self._failover_after_s = failover_after_s
+        self._ways: dict[str, tuple[str, ...]] = {}
+        self._held: dict[str, deque[OutboundPart]] = {}
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._fed: dict[str, int] = {}
+        self._down_since: dict[str, float] = {}
+        self._choices: dict[int, _Choice] = {}
+        for queue in (*connectors, *queues):
+            self.serve(queue)
         self._open: dict[int, _Open] = {}
         self._news: list[News] = []
         self._news_wake = asyncio.Event()
@@ -65,6 +100,16 @@ class Dispatch:
         self._segments: tuple[int, Segment] | None = None
         self.submitted = 0
         self.recorded = 0
+        self.moved = 0
+        """Messages that went to another connector after a refusal."""
+
+    def serve(self, queue: str) -> bool:
+        """Feed a queue too, before `run`; False if none of its connectors is here."""
+        ways = tuple(name for name in connectors_of(queue) if name in self._connectors)
+        if ways and queue not in self._ways:
+            self._ways[queue], self._fed[queue] = ways, 0
+            self._held[queue], self._wakes[queue] = deque(), asyncio.Event()
+        return bool(ways)
 
     @property
     def unrecorded(self) -> int:
@@ -73,13 +118,15 @@ class Dispatch:
 
     def wake(self) -> None:
         """Look for due messages now: new ones are on disk."""
-        for name, connector in self._connectors.items():
-            if connector.is_bound:
-                self._wakes[name].set()
+        for queue, ways in self._ways.items():
+            if any(self._connectors[name].is_bound for name in ways):
+                self._wakes[queue].set()
 
     def on_ready(self, connector: str) -> None:
         """Take note that a connector has room."""
-        self._wakes[connector].set()
+        for queue, ways in self._ways.items():
+            if connector in ways:
+                self._wakes[queue].set()
 
     def on_outcomes(self, connector: str, outcomes: Sequence[tuple[OutboundPart, Outcome]]) -> None:
         """Take what came of submitted parts; a message's news is complete with its last part."""
@@ -87,15 +134,15 @@ class Dispatch:
         for part, outcome in outcomes:
             open_ = self._open.get(part.message_id) if part.parts > 1 else None
             if open_ is None:
-                self._tell(connector, part, ((part.part_no, outcome),), now)
+                self._finish(connector, part, ((part.part_no, outcome),), now)
                 continue
             open_.outcomes.append((part.part_no, outcome))
             open_.remaining -= 1
             if not open_.remaining:
                 del self._open[part.message_id]
-                self._tell(connector, part, tuple(sorted(open_.outcomes, key=lambda pair: pair[0])), now)
+                self._finish(connector, part, tuple(sorted(open_.outcomes, key=lambda pair: pair[0])), now)
         self._news_wake.set()
-        self._wakes[connector].set()
+        self.on_ready(connector)
 
     def on_late_outcomes(self, connector: str, outcomes: Sequence[tuple[OutboundPart, Outcome]]) -> None:
         """Take answers to parts whose outcome was Unknown already: they make their ids known."""
@@ -103,6 +150,34 @@ class Dispatch:
         for part, outcome in outcomes:
             self._tell(connector, part, ((part.part_no, outcome),), now)
         self._news_wake.set()
+
+    def _finish(self, connector: str, part: OutboundPart, outcomes: tuple[tuple[int, Outcome], ...], now: int) -> None:
+        """Tell what came of a message, unless another connector is to take it."""
+        choice = self._choices.pop(part.message_id, None) if self._choices else None
+        if choice is None or not self._move(choice, outcomes, now):
+            self._tell(connector, part, outcomes, now)
+
+    def _move(self, choice: _Choice, outcomes: tuple[tuple[int, Outcome], ...], now: int) -> bool:
+        """Hand a message that this upstream can't take, and that has not left, to the next connector that is bound."""
+        if self._stopping or now - choice.claimed_at > MAY_MOVE_MS or not _may_move(outcomes):
+            return False
+        for at in range(choice.at + 1, len(choice.ways)):
+            name = choice.ways[at]
+            if self._connectors[name].is_bound:
+                message_id = choice.parts[0].message_id
+                log.info("message moved", connector=choice.ways[choice.at], to=name, message_id=message_id)
+                self.moved += 1
+                choice.at = at
+                self._hold(name, choice.parts)
+                self._choices[message_id] = choice
+                self._wakes[name].set()
+                return True
+        return False
+
+    def _hold(self, queue: str, parts: list[OutboundPart]) -> None:
+        if parts[0].parts > 1:
+            self._open[parts[0].message_id] = _Open(len(parts))
+        self._held[queue].extend(parts)
 
     def _tell(self, connector: str, part: OutboundPart, outcomes: tuple[tuple[int, Outcome], ...], now: int) -> None:
         retry_at = None
@@ -131,8 +206,8 @@ class Dispatch:
             tasks.create_task(self._record_loop(), name="dispatch-record")
             tasks.create_task(self._sweep_loop(), name="dispatch-sweep")
             tasks.create_task(self._poll_loop(), name="dispatch-poll")
-            for name, connector in self._connectors.items():
-                tasks.create_task(self._feed_loop(name, connector), name=f"dispatch-{name}")
+            for queue in self._ways:
+                tasks.create_task(self._feed_loop(queue), name=f"dispatch-{queue}")
 
     def stop(self) -> None:
         """Claim nothing more, and give back what is claimed and not yet handed to a connector."""
@@ -145,7 +220,7 @@ class Dispatch:
         held = self._held[name]
         parts = list(held)
         held.clear()
-        self.on_outcomes(name, [(part, NotSent(reason)) for part in parts])
+        self.on_outcomes(self._ways[name][0], [(part, NotSent(reason)) for part in parts])
 
     async def flush(self) -> None:
         """Wait until no claim is under way and every outcome heard so far is on disk."""
@@ -154,36 +229,66 @@ class Dispatch:
             await self._recorded.wait()
             self._recorded.clear()
 
-    async def _feed_loop(self, name: str, connector: Connector) -> None:
-        wake = self._wakes[name]
+    async def _feed_loop(self, queue: str) -> None:
+        wake = self._wakes[queue]
         while not self._stopping:
             try:
-                await self._feed(name, connector)
+                await self._feed(queue)
             except OurError as error:
-                log.error("claim failed: the ledger can't take it", connector=name, error=str(error))
+                log.error("claim failed: the ledger can't take it", queue=queue, error=str(error))
                 await asyncio.sleep(POLL_S)
             except Exception:
-                log.exception("dispatch failed", connector=name)
+                log.exception("dispatch failed", queue=queue)
                 await asyncio.sleep(POLL_S)
             await wake.wait()
             wake.clear()
 
-    async def _feed(self, name: str, connector: Connector) -> None:
-        held = self._held[name]
-        if held and not connector.is_bound:
-            self._give_back(name, "the link is down")
-        while not self._stopping and connector.is_bound and len(self._news) < MAX_UNRECORDED:
+    async def _feed(self, queue: str) -> None:
+        held, ways = self._held[queue], self._ways[queue]
+        while not self._stopping:
+            at = self._choose(ways)
+            if held and at != self._fed[queue]:
+                self._give_back(queue, "the link is down")
+            if at is None or len(self._news) >= MAX_UNRECORDED:
+                return
+            connector, self._fed[queue] = self._connectors[ways[at]], at
             self._hand_over(connector, held)
             room = connector.capacity()
             if held or room <= 0:
                 return
-            dues = await self._claim(name, min(room, MAX_CLAIM))
+            dues = await self._claim(queue, min(room, MAX_CLAIM))
             if not dues:
                 return
             for due in dues:
-                held.extend(self._parts(due))
+                self._take(queue, at, due)
             if self._gave_back:
                 self.stop()
+
+    def _take(self, queue: str, at: int, due: Due) -> None:
+        """Let a claimed message wait for room, and remember which connectors may take it if this one can't."""
+        parts = self._parts(due)
+        if parts:
+            self._hold(queue, parts)
+            if at + 1 < len(self._ways[queue]):
+                now = self._ledger.now_ms()
+                self._choices[due.message_id] = _Choice(self._ways[queue], at, parts, now)
+
+    def _choose(self, ways: tuple[str, ...]) -> int | None:
+        """Return which of a queue's connectors takes its messages now."""
+        if len(ways) == 1:
+            return 0 if self._connectors[ways[0]].is_bound else None
+        now = asyncio.get_running_loop().time()
+        return choose([self._look(name, now) for name in ways], self._failover_after_s)
+
+    def _look(self, name: str, now: float) -> Way:
+        """See how a connector stands; where other nodes hold its binds we can't tell, and never call it down."""
+        connector = self._connectors[name]
+        if connector.is_bound:
+            self._down_since.pop(name, None)
+            return Way(True, 0.0)
+        if not connector.held:
+            return Way(False, 0.0)
+        return Way(False, now - self._down_since.setdefault(name, now))
 
     async def _claim(self, name: str, parts: int) -> Sequence[Due]:
         self._claiming += 1
@@ -210,8 +315,6 @@ class Dispatch:
         except ValueError as error:
             self._end(due, now, Status.INTERNAL_ERROR, f"the body can't be cut into parts: {error}")
             return []
-        if due.parts > 1:
-            self._open[due.message_id] = _Open(len(due.pending))
         coding = data_coding(due.dca, due.msg_class)
         return [
             OutboundPart(
@@ -297,3 +400,12 @@ class Dispatch:
         await self._ledger.recover(self._ledger.now_ms())
         for name in {*self._connectors, *await self._ledger.store.queued_connectors()}:
             await self._ledger.expire(name, MAX_GROUP)
+
+
+def _may_move(outcomes: tuple[tuple[int, Outcome], ...]) -> bool:
+    """Return whether no part can have been taken, and a refusal is for a reason of the upstream's own."""
+    refused = [outcome for _, outcome in outcomes if isinstance(outcome, Refused)]
+    unsent = sum(isinstance(outcome, NotSent) for _, outcome in outcomes)
+    if not refused or len(refused) + unsent < len(outcomes):
+        return False
+    return all(blame(outcome.command_status) is Blame.UPSTREAM for outcome in refused)

@@ -14,6 +14,7 @@ from aldis.model.ids import IdMaker, time_of
 from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, BatchReport, Push, PushResult
 from aldis.rules.adoption import unanswered_id
+from aldis.rules.failover import connectors_of
 from aldis.rules.matching import Candidate, choose, is_number
 from aldis.rules.profile import Profiles, Topic, delay_of, offset_of, part_of
 from aldis.store.base import Changes, Due, EventRow, Live, NewBatch, Parked, Span, Store, UpstreamId, Verdict
@@ -74,7 +75,8 @@ class Lapsed(msgspec.Struct, frozen=True, gc=False):
     at: int
     attempt: int
     """The claim that is called off; a later one is another worker's, and stays."""
-    connector: str
+    queue: str
+    """Whose connectors may have taken its parts."""
     upstream_keys: tuple[tuple[str, str], ...] = ()
 
 
@@ -199,7 +201,7 @@ class Ledger:
             news_ids = self.ids.take(len(leases), now)
             await self.record(
                 [
-                    Lapsed(one.account_id, one.message_id, news_id, now, one.attempt, one.connector)
+                    Lapsed(one.account_id, one.message_id, news_id, now, one.attempt, one.queue)
                     for one, news_id in zip(leases, news_ids, strict=True)
                 ]
             )
@@ -219,15 +221,15 @@ class Ledger:
         )
         return len(keys)
 
-    async def end_untold(self, connector: str, after: int, until: int) -> int:
-        """End old messages of a connector whose receipts never came; returns up to which id was looked.
+    async def end_untold(self, queue: str, after: int, until: int) -> int:
+        """End old messages of a queue whose receipts never came; returns up to which id was looked.
 
         Args:
-            connector: The connector.
+            queue: A connector, or several in order of preference.
             after: Ids of batches and messages are larger than this one.
             until: And not larger than this one.
         """
-        found, position = await self.store.unfinished(connector, after, until)
+        found, position = await self.store.unfinished(queue, after, until)
         now = self.now_ms()
         news_ids = self.ids.take(len(found), now)
         await self.record(
@@ -332,7 +334,7 @@ class Ledger:
         live.standings[part_no] = lifecycle.advance(live.standings[part_no], heard)
         live.sent = True
         if news.is_adopted:
-            _learn_id(live, news, part_no, news.upstream_id, changes)
+            _learn_id(live, news, news.connector, part_no, news.upstream_id, changes)
         if heard.is_final:
             self.profiles.note(news.connector, Topic.DELAY, delay_of(time_of(live.message_id), news.at))
         if live.parts > 1 and heard.is_final:
@@ -357,11 +359,11 @@ def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:
         if isinstance(outcome, Accepted):
             heard = _TAKEN
             live.sent = True
-            _learn_id(live, news, part_no, outcome.upstream_id, changes)
+            _learn_id(live, news, news.connector, part_no, outcome.upstream_id, changes)
         elif isinstance(outcome, Unknown):
             heard = _UNKNOWN
             live.sent = True
-            _learn_id(live, news, part_no, unanswered_id(str(live.msisdn)), changes)
+            _learn_id(live, news, news.connector, part_no, unanswered_id(str(live.msisdn)), changes)
         elif isinstance(outcome, NotSent):
             continue
         elif not outcome.retryable:
@@ -374,12 +376,12 @@ def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:
 
 
 def _learn_id(
-    live: Live, news: Submitted | Received | Lapsed, part_no: int, upstream_id: str, changes: Changes
+    live: Live, news: Submitted | Received | Lapsed, connector: str, part_no: int, upstream_id: str, changes: Changes
 ) -> None:
     if upstream_id:
         changes.upstream_ids.append(
             UpstreamId(
-                news.connector,
+                connector,
                 quote(upstream_id),
                 live.account_id,
                 live.message_id,
@@ -397,7 +399,7 @@ def _hear_zombie(live: Live, news: Submitted, changes: Changes) -> None:
     """
     for part_no, outcome in news.outcomes:
         if isinstance(outcome, Accepted):
-            _learn_id(live, news, part_no, outcome.upstream_id, changes)
+            _learn_id(live, news, news.connector, part_no, outcome.upstream_id, changes)
     changes.events.append(_event(live, news))
 
 
@@ -407,7 +409,8 @@ def _call_off(live: Live, news: Lapsed, changes: Changes) -> None:
     live.sent = True
     for part_no, standing in live.standings.items():
         if standing.status in _NOT_TAKEN_YET:
-            _learn_id(live, news, part_no, unanswered_id(str(live.msisdn)), changes)
+            for connector in connectors_of(news.queue):
+                _learn_id(live, news, connector, part_no, unanswered_id(str(live.msisdn)), changes)
     _advance_pending(live, _UNKNOWN)
 
 

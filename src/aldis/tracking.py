@@ -23,28 +23,28 @@ class Tracking:
     """
 
     def __init__(self, ledger: Ledger, ages_ms: Mapping[str, int]) -> None:
-        """Take the ledger, and by connector how old a message is when no receipt is expected any more."""
+        """Take the ledger, and by queue how old a message is when no receipt is expected any more."""
         self._ledger = ledger
         self._ages_ms = ages_ms
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
-            for connector in self._ages_ms:
+            for queue in self._ages_ms:
                 try:
-                    await self.sweep(connector)
+                    await self.sweep(queue)
                 except OurError as error:
-                    log.warning("old messages are looked at later", connector=connector, error=str(error))
+                    log.warning("old messages are looked at later", queue=queue, error=str(error))
                 except Exception:
-                    log.exception("old messages can't be looked at", connector=connector)
+                    log.exception("old messages can't be looked at", queue=queue)
             await asyncio.sleep(SWEEP_S)
 
-    async def sweep(self, connector: str) -> None:
+    async def sweep(self, queue: str) -> None:
         """End what has come of age since the last sweep, of this node or another."""
-        store, name = self._ledger.store, f"tracked {connector}"
+        store, name = self._ledger.store, f"tracked {queue}"
         position = await store.fact(name)
-        until = id_at(max(self._ledger.now_ms() - self._ages_ms[connector], 0))
+        until = id_at(max(self._ledger.now_ms() - self._ages_ms[queue], 0))
         while position < until:
-            position = await self._ledger.end_untold(connector, position, until)
+            position = await self._ledger.end_untold(queue, position, until)
             await store.note_fact(name, position)
             await asyncio.sleep(PAUSE_S)

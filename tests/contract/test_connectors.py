@@ -1,9 +1,6 @@
 """The connectors against the contract, and the SMPP connector against a real message centre on loopback."""
 
 import asyncio
-import shutil
-import ssl
-import subprocess
 import sys
 from contextlib import asynccontextmanager
 
@@ -18,6 +15,12 @@ from aldis.connectors.simulator_main import _parse, read_settings
 from aldis.connectors.smpp import SmppConnector, SmppSettings
 from aldis.connectors.testing import ConnectorContract, RecordingSink, make_parts
 from aldis.smpp.commands import DeliverSm
+
+
+def make_long(msisdn, message_id, count):
+    """Return the parts of one message."""
+    [one] = make_parts(msisdn, 1, first_id=message_id)
+    return [msgspec.structs.replace(one, part_no=no, parts=count, octets=b"part %d" % no) for no in range(1, count + 1)]
 
 
 class TestSmpp(ConnectorContract):
@@ -77,6 +80,53 @@ class TestWindowAndPace:
             await sink.until(lambda: len(sink.outcomes) == 5)
             await sink.until(lambda: sink.readies > readies and connector.capacity() > 0)
             assert connector.capacity() < 5
+
+    # SMPP-32
+    async def test_the_parts_of_a_message_go_together_on_one_grant_and_are_paid_off(self):
+        loop = asyncio.get_running_loop()
+        sink = RecordingSink()
+        async with bound(sink, window=100, rate=50.0) as (_, witness, connector):
+            started = loop.time()
+            for message_id in range(1, 4):
+                await sink.until(lambda: connector.capacity() > 0)
+                parts = make_long(DELIVERED, message_id, 20)
+                assert connector.submit(parts) == 20
+                assert connector.submit(parts) == 0
+            took = loop.time() - started
+            await sink.eventually(lambda: len(witness.submits) == 60)
+            assert 0.6 < took < 5.0  # 40 of them, less the five of the beginning, at 50 a second
+
+    # SMPP-32
+    async def test_a_message_waits_until_the_windows_have_room_for_all_of_it(self):
+        sink = RecordingSink()
+        async with bound(sink, window=5, binds=2) as (_, witness, connector):
+            await sink.until(lambda: connector.capacity() == 10)
+            assert connector.submit(make_parts(SILENT, 4)) == 4
+            assert connector.submit(make_long(DELIVERED, 9, 7)) == 0
+            assert connector.submit(make_long(DELIVERED, 10, 6)) == 6
+            await sink.eventually(lambda: len(witness.submits) == 10)
+            assert [leg.in_flight for leg in connector._submitters] != [0, 0]
+
+    # SMPP-32
+    async def test_the_parts_of_a_message_may_go_on_several_binds(self):
+        sink = RecordingSink()
+        async with bound(sink, window=2, binds=3) as (_, witness, connector):
+            await sink.until(lambda: connector.capacity() == 6)
+            assert connector.submit(make_long(SILENT, 1, 6)) == 6
+            assert [leg.in_flight for leg in connector._submitters] == [2, 2, 2]
+            await sink.eventually(lambda: len(witness.submits) == 6)
+
+    # SMPP-32
+    async def test_a_message_larger_than_the_windows_goes_piece_by_piece(self):
+        sink = RecordingSink()
+        async with bound(sink, window=3) as (_, witness, connector):
+            parts = make_long(DELIVERED, 1, 8)
+            waiting = parts
+            while waiting:
+                await sink.until(lambda: connector.capacity() > 0)
+                waiting = waiting[connector.submit(waiting) :]
+            await sink.until(lambda: len(sink.outcomes) == 8)
+            assert [pdu.short_message for pdu, _ in witness.submits] == [part.octets for part in parts]
 
     # SMPP-26
     async def test_throttling_halves_the_rate_and_shrinks_the_capacity(self):
@@ -204,43 +254,6 @@ class TestLosses:
         for failures in (1, 1, 2, 3, 40):
             await connector._pause(failures)
         assert slept == pytest.approx([0.5, 0.75, 1.0, 2.0, 9.95])
-
-
-class TestTls:
-    @pytest.fixture
-    def contexts(self, tmp_path):
-        """The two sides' contexts around a certificate made for this test."""
-        openssl = shutil.which("openssl")
-        if openssl is None:
-            pytest.skip("needs the openssl command to make a certificate")
-        key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-        command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
-        files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
-        subprocess.run([openssl, *command.split(), *files], check=True, capture_output=True)
-        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        server.load_cert_chain(certificate, key)
-        return server, ssl.create_default_context(cafile=certificate)
-
-    async def test_messages_and_receipts_pass_through_tls(self, contexts):
-        server, client = contexts
-        sink = RecordingSink()
-        async with Smsc(SmscSettings(**QUICK), now_ms, tls_context=server) as smsc, asyncio.TaskGroup() as group:
-            connector = SmppConnector(smpp_settings(smsc, tls=True), sink, now_ms, tls_context=client)
-            task = group.create_task(connector.run())
-            await sink.until(lambda: sink.readies > 0)
-            connector.submit(make_parts(DELIVERED, 5))
-            await sink.until(lambda: len(sink.outcomes) == len(sink.deliveries) == 5)
-            await connector.drain(1.0)
-            await task
-
-    async def test_a_certificate_that_nobody_vouches_for_is_not_bound_to(self, contexts):
-        sink = RecordingSink()
-        async with Smsc(SmscSettings(**QUICK), now_ms, tls_context=contexts[0]) as smsc, asyncio.TaskGroup() as group:
-            connector = SmppConnector(smpp_settings(smsc, tls=True), sink, now_ms, rng=lambda: 0.0)
-            task = group.create_task(connector.run())
-            await sink.eventually(lambda: connector.counters.reconnects >= 2)
-            assert connector.counters.binds == 0
-            task.cancel()
 
 
 class TestTheProgram:

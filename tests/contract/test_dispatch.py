@@ -242,6 +242,7 @@ async def test_a_message_expires_in_the_queue_of_a_link_that_stays_down(rig: Rig
     assert await rig.spent() == 0
 
 
+# RULE-y
 async def test_a_worker_that_died_leaves_12_and_no_second_send(rig: Rig) -> None:
     rig.north.is_bound = False
     [message_id] = await rig.submit()
@@ -291,6 +292,7 @@ async def test_only_the_parts_that_were_not_taken_are_sent_again(rig: Rig) -> No
     assert await rig.status(message_id) is Status.DELIVERED_UPSTREAM
 
 
+# RULE-bb
 async def test_one_refused_part_fails_the_message_that_is_paid_for(rig: Rig) -> None:
     message_id = await rig.submit_long(2)
     await rig.north.has_sent(2)
@@ -299,6 +301,7 @@ async def test_one_refused_part_fails_the_message_that_is_paid_for(rig: Rig) -> 
     assert await rig.spent() == 1_000
 
 
+# RULE-b
 async def test_an_unknown_end_is_settled_by_a_late_answer(rig: Rig) -> None:
     [message_id] = await rig.submit()
     [part] = await rig.north.has_sent(1)

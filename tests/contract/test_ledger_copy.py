@@ -408,4 +408,4 @@ async def test_every_column_of_both_engines_is_copied(source: LedgerPlace, targe
         "AND relnamespace = 'public'::regnamespace"
     )
     tables = {row[0] for row in found} - {table.name for table in TABLES}
-    assert tables == {"migrations", "unfinished_copy", "nodes", "binds", "last_ids", "commits"}
+    assert tables == {"migrations", "unfinished_copy", "nodes", "binds", "last_ids", "commits", "facts"}

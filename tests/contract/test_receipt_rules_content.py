@@ -187,6 +187,16 @@ async def test_a_receipt_for_what_was_never_sent_is_kept_apart(engine: Engine) -
         assert site.engine.look("SELECT is_receipt, state FROM inbox") == [(1, "UNDELIV")]
 
 
+# RULE-w
+async def test_receipts_that_no_phone_can_have_caused_are_doubted(ledger: Sqlite) -> None:
+    async with open_site(ledger, centre={"receipt_delay_ms": 0}) as site:
+        messages = await site.submit(*range(DELIVERED, DELIVERED + ENOUGH))
+        await site.answered(ENOUGH)
+        [doubt] = site.ledger.profiles.doubts("north")
+        assert "phones take longer" in doubt
+        assert await site.statuses(messages) == [11] * ENOUGH, "nothing follows from a doubt"
+
+
 # RULE-x
 async def test_who_wants_no_report_has_its_receipt_asked_for_all_the_same(ledger: Sqlite) -> None:
     async with open_site(ledger) as site:

@@ -42,7 +42,7 @@ async def test_a_normal_message_has_two_transitions_under_one_id(engine: Engine)
         assert site.pushed(message_id) == [11]
 
 
-# SCENARIO-2
+# SCENARIO-2 RULE-g
 async def test_a_receipt_that_comes_again_changes_nothing_and_is_kept(engine: Engine) -> None:
     async with open_site(engine) as site:
         [message_id] = await site.submit(THRICE)
@@ -52,7 +52,7 @@ async def test_a_receipt_that_comes_again_changes_nothing_and_is_kept(engine: En
         assert (site.pushed(message_id), await site.parked()) == ([11], 0)
 
 
-# SCENARIO-3
+# SCENARIO-3 RULE-a
 async def test_a_receipt_before_its_submit_sm_resp_waits_and_is_applied(engine: Engine) -> None:
     async with open_site(engine) as site:
         [message_id] = await site.submit(EARLY)
@@ -130,7 +130,7 @@ async def test_an_id_with_dots_is_read_whole(engine: Engine) -> None:
         assert await site.status(message_id) is Status.DELIVERED
 
 
-# SCENARIO-10
+# SCENARIO-10 RULE-k
 async def test_one_undelivered_part_of_three_fails_the_message(engine: Engine) -> None:
     async with open_site(engine, {"part_states": ("DELIVRD", "UNDELIV", "DELIVRD")}) as site:
         message_id = await site.submit_long(3)
@@ -201,7 +201,7 @@ async def test_of_two_messages_to_one_number_under_one_id_the_newest_is_meant(en
         assert await site.statuses([first, second]) == [10, 11]
 
 
-# SCENARIO-15
+# SCENARIO-15 RULE-r
 async def test_a_receipt_without_a_mark_is_none_of_a_subscriber_s_messages(engine: Engine) -> None:
     async with open_site(engine, {"unmarked": True, "says": "text"}) as site:
         [message_id] = await site.submit()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from tests.docs.receipt_rules import RULES, SCENARIOS, rows
 
 from aldis import lifecycle
 from aldis.cli import group
@@ -21,7 +22,9 @@ from aldis.connectors.habits import DIALECTS, SimulatorHabits
 from aldis.connectors.outcomes import DELIVERED, OUTCOMES
 from aldis.connectors.simulator import SimulatorRates, SimulatorSettings, SmscSettings
 from aldis.connectors.smpp import SmppSettings
+from aldis.model.status import Status
 from aldis.service.settings import CONNECTOR_SETTINGS, ENV_PREFIX, ROUTE_SETTINGS, SETTINGS, Setting
+from aldis.smpp.receipt import FINAL_STATES, MESSAGE_STATES, SPELLINGS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -38,7 +41,6 @@ _WORDS: Mapping[str, str] = {
     "connect_timeout_s": "How long a connection may take to come up.",
     "reconnect_min_s": "The first pause before binding again; it doubles.",
     "reconnect_max_s": "The longest pause.",
-    "tls": "Whether to speak TLS, with the system's authorities.",
     "service_type": "service_type of each submit_sm, at most 5 characters.",
     "addressing": "TON and NPI of each kind of address; see below.",
     "receipt_delay_ms": "Pause before a receipt.",
@@ -47,6 +49,7 @@ _WORDS: Mapping[str, str] = {
     "seed": "Where the draws begin.",
     "no_receipt": "No receipt ever comes.",
     "rates": "Shares of trouble.",
+    "habits": "What the network always does otherwise than one would wish.",
     "smsc": "The message centre's own settings.",
 }
 """Words for keys whose class has none."""
@@ -89,6 +92,26 @@ def _simulator_outcomes() -> str:
 
 def _simulator_dialects() -> str:
     return _table("dialect|the text", ((f"`{name}`", dialect.what) for name, dialect in DIALECTS.items()))
+
+
+def _receipt_words() -> str:
+    words = {state: [word for word in SPELLINGS if SPELLINGS[word] == state] for state in MESSAGE_STATES}
+    found = [
+        (
+            ", ".join(f"`{word}`" for word in words[state]),
+            f"`{MESSAGE_STATES.index(state)}`",
+            lifecycle.RECEIPT_STATES[state].value,
+            "yes" if state in FINAL_STATES else "",
+        )
+        for state in MESSAGE_STATES
+    ]
+    return _table(
+        "the receipt's word|number|status|ends a part", [*found, ("any other", "", Status.UNKNOWN_UPSTREAM.value, "")]
+    )
+
+
+def _tested(kind: str, table: Mapping[str, tuple[str, str]], head: str) -> Callable[[], str]:
+    return lambda: _table(head, rows(kind, table))
 
 
 def words_of(a_class: type) -> dict[str, str]:
@@ -188,6 +211,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "simulator-outcomes": _simulator_outcomes,
     "simulator-rates": _struct(SimulatorRates),
     "simulator-settings": _struct(SmscSettings, leave_out=("rates", "habits")),
+    "receipt-words": _receipt_words,
+    "receipt-scenarios": _tested("SCENARIO", SCENARIOS, "#|what happens|what comes of it|tests"),
+    "receipt-rules": _tested("RULE", RULES, "rule|what networks do|what Aldis does|tests"),
     "simulator-habits": _struct(SimulatorHabits),
     "simulator-dialects": _simulator_dialects,
     "settings": _settings,

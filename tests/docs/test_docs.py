@@ -17,6 +17,7 @@ import click
 import generate
 import msgspec
 import pytest
+from tests.docs.receipt_rules import RULES, SCENARIOS, marked
 
 from aldis.cli import group
 from aldis.connectors.habits import SimulatorHabits
@@ -24,6 +25,7 @@ from aldis.connectors.simulator import SimulatorRates, SimulatorSettings, SmscSe
 from aldis.connectors.smpp import SmppSettings
 from aldis.model.status import Status
 from aldis.service.settings import CONNECTOR_SETTINGS, ROUTE_SETTINGS, SETTINGS, load
+from aldis.smpp.receipt import SPELLINGS
 from aldis.store.sqlite.migrate import migrate
 from aldis.wire.eapi import _READERS, OPTIONAL_FIELDS
 
@@ -142,6 +144,26 @@ def test_a_clause_is_one_to_three_sentences(path: Path) -> None:
         if match := _DEFINED.match(body):
             sentences = re.findall(r"[.!?](?:\s|$)", _CODE.sub("", body))
             assert 1 <= len(sentences) <= 4, f"{match[1]} has {len(sentences)} sentences"
+
+
+# ------------------------------------------------------------------------------------------ scenarios and rules
+
+
+def test_every_scenario_and_rule_of_receipts_has_a_test() -> None:
+    known = {f"SCENARIO-{name}" for name in SCENARIOS} | {f"RULE-{name}" for name in RULES}
+    assert set(marked()) == known
+    assert len(SCENARIOS) == 20
+    assert list(RULES) == [*"abcdefghijklmnopqrstuvwxyz", "aa", "bb", "cc", "dd"]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_is_tested_with_the_simulator(name: str) -> None:
+    assert any(path.name == "test_receipt_scenarios.py" for path, _ in marked()[f"SCENARIO-{name}"])
+
+
+def test_every_word_of_a_receipt_is_documented_with_its_status() -> None:
+    for word in SPELLINGS:
+        assert f"`{word}`" in page("reference/status-codes.md")
 
 
 # ---------------------------------------------------------------------------------------------- generated blocks
@@ -287,17 +309,19 @@ def test_decisions_are_numbered_without_a_gap() -> None:
 _FOREIGN = re.compile(
     r"(?<![\w.:/])/(?:work|home|root|Users)/\w|/tmp/\w|--(?:extra-)?index-url|--trusted-host|--find-links|/simple\b"
 )
-_TEXT = {".md", ".py", ".toml", ".txt", ".sql", ".yml", ".yaml", ".ini", ".cfg", ""}
+_TEXT = {".md", ".py", ".toml", ".txt", ".sql", ".yml", ".yaml", ".ini", ".cfg", ".js", ".pl", ".json", ""}
+_NOT_OURS = {".git", "__pycache__", "node_modules"}
 
 
 def repository_files() -> list[Path]:
     folders = [ROOT / name for name in ("docs", "src", "tests", "requirements", ".ci", ".github")]
     found = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     found += [path for path in ROOT.iterdir() if path.is_file()]
-    return [p for p in found if p.suffix in _TEXT and "__pycache__" not in p.parts and p != Path(__file__).resolve()]
+    return [p for p in found if p.suffix in _TEXT and not _NOT_OURS & {*p.parts} and p != Path(__file__).resolve()]
 
 
 def test_no_file_names_a_machine_or_a_package_host() -> None:
+    assert '"resolved"' not in read(ROOT / "tests/interop/npm/package-lock.json")
     for path in repository_files():
         lines = path.read_text(encoding="utf-8").splitlines()
         assert [line for line in lines if _FOREIGN.search(line) and "--no-emit-index-url" not in line] == [], named(

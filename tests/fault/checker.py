@@ -334,15 +334,20 @@ def _seen(evidence: Evidence) -> dict[tuple[int, int], list[tuple[str, int]]]:
 def _events(evidence: Evidence) -> Iterable[list[tuple[str, int]]]:
     """Return each message's history in the order in which it was judged.
 
-    Where only the ids tell, a receipt that waited in the inbox for its submit's answer counts after it.
+    Where only the ids tell, a receipt that waited in the inbox for its submit's answer counts after it, and one that
+    was adopted after the last that was heard of a submit without an answer.
     """
     for message_id, events in _group(evidence.dump.events, lambda event: event.message_id).items():
         answers = {upstream_id: e.event_id for e in events if e.kind == "submit" for upstream_id in e.upstream_ids}
+        unanswered = max((e.event_id for e in events if e.kind in ("lapsed", "submit", "late word")), default=0)
         moves = [e for e in events if not e.kind.startswith("push")]
-        moves.sort(
-            key=lambda e: (e.place, max(e.event_id, answers.get(e.upstream_id, 0)), e.kind == "receipt", e.event_id)
-        )
-        yield [(f"history of {message_id}", event.status) for event in moves]
+
+        def judged(event: Event) -> tuple[int, int, bool, int]:
+            is_receipt = event.kind == "receipt"
+            waited_for = answers.get(event.upstream_id, unanswered if is_receipt else 0)  # noqa: B023 - used at once
+            return event.place, max(event.event_id, waited_for), is_receipt, event.event_id
+
+        yield [(f"history of {message_id}", event.status) for event in sorted(moves, key=judged)]
 
 
 def _versions(evidence: Evidence) -> list[str]:

@@ -1,5 +1,6 @@
 """The codec's laws: what is written is read back, and nothing that arrives raises what it should not."""
 
+import contextlib
 import random
 import time
 from typing import Any, get_args, get_type_hints
@@ -185,7 +186,7 @@ def mutate(rng: random.Random, octets: bytes) -> bytes:
 def test_20000_mutated_pdus_are_read_or_refused_and_nothing_else() -> None:
     rng = random.Random(20_240_101)
     tally = {"read": 0, "PduError": 0, "FrameError": 0}
-    slowest = 0.0
+    slow: list[bytes] = []
     for _ in range(20_000):
         octets = mutate(rng, rng.choice(SEEDS))
         started = time.process_time()
@@ -198,6 +199,22 @@ def test_20000_mutated_pdus_are_read_or_refused_and_nothing_else() -> None:
             tally["read"] += 1
         except (PduError, FrameError) as error:
             tally[type(error).__name__] += 1
-        slowest = max(slowest, time.process_time() - started)
+        if time.process_time() - started > LONGEST_S:
+            slow.append(octets)
     assert min(tally.values()) > 100, tally
-    assert slowest < 0.1
+    assert [octets for octets in slow if fastest_of(3, octets) > LONGEST_S] == []
+
+
+LONGEST_S = 0.005
+
+
+def fastest_of(tries: int, octets: bytes) -> float:
+    """Return the shortest time that reading takes: one try may have been interrupted."""
+    times = []
+    for _ in range(tries):
+        started = time.process_time()
+        with contextlib.suppress(PduError, FrameError):
+            for frame in Framer().feed(octets):
+                decode(frame)
+        times.append(time.process_time() - started)
+    return min(times)

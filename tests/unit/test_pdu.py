@@ -326,7 +326,7 @@ def test_a_response_is_read_whatever_its_body(command_id: int, status: int, body
     assert isinstance(read, SubmitSmResp | DeliverSmResp | DataSmResp)
     assert header.command_status == status
     assert read.message_id == message_id
-    assert read.cut_tlv == body.endswith(b"garbage")
+    assert read.cut_tlv == (body != b"" and not body.endswith(b"\0"))
 
 
 def test_a_response_may_carry_tlvs_of_a_later_version() -> None:

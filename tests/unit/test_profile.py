@@ -8,7 +8,19 @@ import pytest
 from aldis.ledger import Ledger
 from aldis.model.errors import LedgerUnavailable
 from aldis.model.ids import IdMaker
-from aldis.rules.profile import ENOUGH, Fact, Profiles, Topic, delay_of, offset_of, part_of, refuse_bad_lock
+from aldis.rules.profile import (
+    AT_ONCE,
+    ENOUGH,
+    LAST_WORD,
+    MANY,
+    Fact,
+    Profiles,
+    Topic,
+    delay_of,
+    offset_of,
+    part_of,
+    refuse_bad_lock,
+)
 from aldis.rules.spelling import Spelling
 from aldis.service.admin import Admin
 from aldis.service.profiles import ProfileKeeper
@@ -48,10 +60,44 @@ def test_nonsense_is_not_settled(topic: Topic, value: str) -> None:
         refuse_bad_lock(topic, value)
 
 
+def test_a_last_word_is_locked_by_hand_and_never_learnt() -> None:
+    profiles = Profiles()
+    for _ in range(ENOUGH):
+        profiles.note("north", Topic.STATE, LAST_WORD)
+    assert profiles.meant("north", LAST_WORD) == LAST_WORD
+    refuse_bad_lock(Topic.STATE, LAST_WORD)
+    profiles.learn([], [("north", Topic.STATE, LAST_WORD)])
+    assert [profiles.meant("north", word) for word in (LAST_WORD, "UNDELIV")] == ["DELIVRD", "UNDELIV"]
+    assert profiles.meant("south", LAST_WORD) == LAST_WORD
+    with pytest.raises(ValueError, match="ACCEPTD"):
+        refuse_bad_lock(Topic.STATE, "ENROUTE")
+
+
+# RULE-w
+@pytest.mark.parametrize(
+    ("delays", "words", "doubts"),
+    [
+        ({}, {}, 0),
+        ({AT_ONCE: ENOUGH - 1}, {"DELIVRD": MANY - 1}, 0),
+        ({AT_ONCE: ENOUGH}, {"DELIVRD": MANY - 1}, 1),
+        ({AT_ONCE: 94, "1 min": 6}, {"DELIVRD": MANY}, 1),
+        ({"1 min": 500}, {"DELIVRD": MANY, "ENROUTE": 7, "UNDELIV": 1}, 0),
+        ({AT_ONCE: MANY}, {"DELIVRD": MANY, "ACCEPTD": MANY}, 2),
+    ],
+)
+def test_receipts_that_are_too_good_are_doubted(delays: dict[str, int], words: dict[str, int], doubts: int) -> None:
+    profiles = Profiles()
+    facts = [Fact("north", Topic.DELAY, value, times) for value, times in delays.items()]
+    facts += [Fact("north", Topic.STATE, value, times) for value, times in words.items()]
+    profiles.learn(facts, [])
+    assert len(profiles.doubts("north")) == doubts
+    assert profiles.doubts("south") == []
+
+
 def test_parts_and_delays_have_words() -> None:
     assert [part_of(n, 3) for n in (1, 2, 3)] == ["first", "middle", "last"]
-    assert [delay_of(CAME, CAME + s * 1000) for s in (-5, 60, 61, 3_600, 86_400, 10**6)] == [
-        "1 min", "1 min", "10 min", "1 h", "1 day", "more",
+    assert [delay_of(CAME, CAME + s * 1000) for s in (-5, 1, 2, 60, 61, 3_600, 86_400, 10**6)] == [
+        "1 s", "1 s", "1 min", "1 min", "10 min", "1 h", "1 day", "more",
     ]  # fmt: skip
 
 
@@ -127,6 +173,11 @@ async def test_an_operator_looks_locks_and_forgets(tmp_path: Path) -> None:
         return {name: row[name] for name in ("counts", "settled", "locked")}
 
     assert await shown() == {"counts": {"same": ENOUGH}, "settled": "same", "locked": False}
+    ledger.profiles.learn([], [])
+    for _ in range(ENOUGH):
+        ledger.profiles.note("north", Topic.DELAY, AT_ONCE)
+    [doubt] = await admin.call("connectors.doubts", {"connector": "north"})
+    assert "within 1 s" in doubt
     for value in ("letter case", "leading zeros"):
         await admin.call("connectors.lock", {"connector": "north", "topic": "spelling", "value": value})
     assert await shown() == {"counts": {"same": ENOUGH}, "settled": "leading zeros", "locked": True}

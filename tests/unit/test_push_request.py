@@ -29,7 +29,7 @@ def query(**changes: Any) -> str:
     return query_of(msgspec.structs.replace(PUSH, **changes))
 
 
-# EAPI-61
+# EAPI-61 RULE-cc
 def test_a_report_has_exactly_the_documented_parameters() -> None:
     assert query_of(PUSH) == (
         "msisdn=44123123456&batch_id=123456789&status=11&completed_time=07-03-04+23%3A59%3A59&source_id=ref-1"

@@ -13,6 +13,7 @@ import pytest
 from aldis.connectors.habits import DIALECTS, SimulatorHabits
 from aldis.connectors.manners import Manners
 from aldis.connectors.outcomes import Step
+from aldis.connectors.simulator_memory import Known
 from aldis.smpp.commands import DataSm, DeliverSm, EsmClass, SubmitSm, Tlv
 from aldis.smpp.receipt import MESSAGE_STATES, parse_receipt
 
@@ -50,7 +51,8 @@ def texts() -> list[str]:
     for dialect in DIALECTS:
         manners = Manners(SimulatorHabits(dialect=dialect, says="text", payload=True), 1)
         for state in ("DELIVRD", "UNDELIV", "ENROUTE"):
-            pdu = manners.receipt(SubmitSm(), STAND_IN, Step(state, "051"), 1_767_268_800_000, 1_767_268_860_000)
+            known = Known("", int(STAND_IN), "id", SubmitSm(), 1_767_268_800_000)
+            pdu = manners.receipt(known, Step(state, "051"), 1_767_268_860_000)
             assert pdu.tlvs
             found.append(pdu.tlvs[Tlv.MESSAGE_PAYLOAD].decode("latin-1"))
     return found

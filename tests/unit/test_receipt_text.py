@@ -141,7 +141,7 @@ def test_a_receipt_is_read_however_the_network_writes_it(text: str, upstream_id:
     assert (info.upstream_id, info.state, info.error) == (upstream_id, state, error)
 
 
-# REC-1
+# REC-1 RULE-r
 @pytest.mark.parametrize("text", [pytest.param(v[1], id=v[0]) for v in VARIANTS])
 def test_a_receipt_is_known_by_its_shape_where_esm_class_is_zero(text: str) -> None:
     assert parse_receipt(receipt(text, esm_class=0)) == parse_receipt(receipt(text))
@@ -180,6 +180,7 @@ def test_ascii_under_a_wrong_data_coding_is_read_as_ascii() -> None:
     assert said(receipt("id:123 stat:DELIVRD", data_coding=0xF5)).upstream_id == "123"
 
 
+# RULE-s
 def test_the_gsm_alphabets_punctuation_in_an_id_is_read() -> None:
     assert said(receipt(b"id:a\x11b\x00c\x02d stat:DELIVRD")).upstream_id == "a_b@c$d"
 
@@ -197,7 +198,7 @@ def test_a_user_data_header_before_the_text_is_skipped() -> None:
     assert said(receipt(octets, esm_class=EsmClass.RECEIPT | EsmClass.UDHI)).text == "id:123 stat:DELIVRD"
 
 
-# REC-1 REC-2 REC-6
+# REC-1 REC-2 REC-6 RULE-n
 @pytest.mark.parametrize(("number", "word"), list(enumerate(MESSAGE_STATES)))
 def test_a_receipt_is_read_from_tlvs_alone(number: int, word: str) -> None:
     tlvs = {
@@ -218,7 +219,7 @@ def test_tlvs_go_before_text_and_the_text_is_kept() -> None:
     assert (info.upstream_id, info.state, info.error, info.text) == ("7b", "DELIVRD", "005", text)
 
 
-# REC-2
+# REC-2 RULE-m
 @pytest.mark.parametrize(
     ("tlvs", "upstream_id", "state", "error"),
     [
@@ -263,7 +264,7 @@ def test_a_flagged_receipt_in_no_known_shape_is_still_no_message() -> None:
     assert said(receipt("hello")) == ReceiptInfo("", "", "", False, "hello", "")
 
 
-# REC-7
+# REC-7 RULE-r
 @pytest.mark.parametrize("esm_class", [0, EsmClass.UDHI, EsmClass.DELIVERY_ACK, EsmClass.USER_ACK, 0x18])
 @pytest.mark.parametrize(
     "text",
@@ -283,7 +284,7 @@ def test_what_a_person_writes_is_a_message(text: str, esm_class: int) -> None:
     assert parse_receipt(DeliverSm(esm_class=esm_class, short_message=octets)) is None
 
 
-# REC-1
+# REC-1 RULE-r
 def test_an_acknowledgement_by_the_handset_is_a_receipt_only_with_a_state() -> None:
     tlvs = {Tlv.RECEIPTED_MESSAGE_ID: b"abc\0"}
     assert parse_receipt(DeliverSm(esm_class=EsmClass.USER_ACK, short_message=b"yes", tlvs=tlvs)) is None

@@ -246,6 +246,24 @@ class TestWindow:
         assert not session.has_output
         assert session.in_flight == 0
 
+    # SMPP-33
+    @pytest.mark.parametrize(
+        ("version", "is_sent"), [(0x00, False), (0x33, False), (0x34, True), (0x50, True)], ids=hex
+    )
+    def test_tlvs_are_sent_since_3_4(self, version, is_sent):
+        session = EsmeSession(0, Limits())
+        session.bind(BindTransceiver(b"id", interface_version=version), 0)
+        session.feed(encode(BindTransceiverResp(b"smsc"), sent(session)[0][2]), 0)
+        pdu = SubmitSm(tlvs={0x0204: b"\0\1"})
+        if is_sent:
+            session.submit(pdu, "token", 0)
+            assert sent(session)[0][3].tlvs == pdu.tlvs
+        else:
+            with pytest.raises(ValueError, match="knows no TLVs"):
+                session.submit(pdu, "token", 0)
+            assert not session.has_output
+        session.submit(SUBMIT, "plain", 0)
+
     def test_a_receiver_bind_cannot_submit(self):
         session = esme(BindReceiver)
         assert session.room() == 0

@@ -343,7 +343,7 @@ class StubbornLedger:
         await self.may_commit.wait()
 
 
-# REC-10 SMPP-16 PROMISE-7
+# REC-10 SMPP-16 PROMISE-7 RULE-t
 async def test_a_receipt_is_answered_only_after_its_commit() -> None:
     ledger, answers = StubbornLedger(), []
     inbound = Inbound(ledger)  # type: ignore[arg-type]
@@ -358,7 +358,7 @@ async def test_a_receipt_is_answered_only_after_its_commit() -> None:
     assert answers == [True]
 
 
-# REC-10 PROMISE-16
+# REC-10 PROMISE-16 RULE-u
 @pytest.mark.parametrize("error", [LedgerUnavailable(), OurError(), RuntimeError("a bug")], ids=repr)
 async def test_a_receipt_that_cannot_be_written_is_sent_back(error: Exception) -> None:
     answers: list[bool] = []
@@ -394,7 +394,7 @@ def test_every_state_that_a_receipt_can_name_speaks_for_one_status(state: str) -
     assert set(HEARD) == set(MESSAGE_STATES) <= set(RECEIPT_STATES)
 
 
-# REC-21
+# REC-21 RULE-p
 @given(
     state=st.sampled_from([*MESSAGE_STATES, "LOST"]),
     refined=st.sampled_from(Status),

@@ -56,7 +56,7 @@ def test_types_of_address_can_be_set():
     assert pdu.service_type == b"CMT"
 
 
-# SMPP-21
+# SMPP-21 RULE-x
 def test_a_part_becomes_a_submit_sm_that_asks_for_a_receipt():
     pdu = Translator(Addressing()).submit_sm(PART)
     assert (pdu.source_addr, pdu.destination_addr) == (b"Aldis", b"27820001111")

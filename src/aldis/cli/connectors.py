@@ -42,6 +42,8 @@ def profile(name: str, lock: str | None, unlock: str | None, forget: bool, confi
         table.add_row(row["topic"], row["meaning"], escape(counted), settled)
     console = Console()
     console.print(table)
+    for doubt in call(settings, "connectors.doubts", connector=name):
+        console.print(f"Doubtful: {doubt}.")
     console.print(
         f"A topic is settled once {ENOUGH} receipts or more speak for one value; what is not changes nothing."
     )

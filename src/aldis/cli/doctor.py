@@ -14,6 +14,7 @@ from rich.console import Console
 
 from aldis.cli.shared import call, config_option, config_path, read_settings
 from aldis.model.errors import AldisError
+from aldis.rules.failover import connectors_of
 from aldis.service.admin import ask
 from aldis.service.settings import Settings
 from aldis.store.sqlite.files import check_filesystem, check_sqlite
@@ -117,7 +118,7 @@ def _ways_out(settings: Settings) -> Iterator[Finding]:
         yield Finding(False, "no [[connector]] is configured: nothing can be sent")
     for connector in settings.connectors:
         yield Finding(True, f"connector {connector.name} ({connector.kind})")
-        if not any(route.connector == connector.name for route in settings.routes):
+        if not any(connector.name in connectors_of(route.connector) for route in settings.routes):
             yield Finding(None, f"no [[route]] leads to connector {connector.name}: it sends nothing")
     if not settings.routes:
         yield Finding(False, "no [[route]] is configured: every message ends in 31, unroutable")

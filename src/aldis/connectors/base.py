@@ -1,7 +1,7 @@
 """The seam to upstream networks: what a connector takes, and what it says back."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -54,6 +54,48 @@ class Unknown(msgspec.Struct, frozen=True, gc=False):
 
 
 Outcome = Accepted | Refused | NotSent | Unknown
+
+
+class SentPart(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A part that the upstream took under an id, to be asked about or withdrawn."""
+
+    account_id: int
+    message_id: int
+    part_no: int
+    upstream_id: str
+    """As the upstream spells it; not empty, for SMPP can't ask about a part without it."""
+    originator: str
+    """As it was sent: an upstream compares it."""
+    msisdn: int
+
+
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """The upstream tells how the part stands; it weighs what a receipt that says so weighs."""
+
+    state: str
+    """A receipt's word (DELIVRD …); empty for a number that nobody knows."""
+    error: str
+    """In the form of a receipt's err."""
+    is_final: bool
+
+
+class Cancelled(msgspec.Struct, frozen=True, gc=False):
+    """The upstream took the part back; a receipt DELETED may follow."""
+
+
+class Declined(msgspec.Struct, frozen=True, gc=False):
+    """The upstream answered, and not with what was asked for: nothing is known and nothing has changed."""
+
+    command_status: int
+
+
+class Unanswered(msgspec.Struct, frozen=True, gc=False):
+    """No answer that can be read came. A question may be asked again; a withdrawal may have been heard."""
+
+    reason: str
+
+
+Answer = Found | Cancelled | Declined | Unanswered
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,3 +192,35 @@ class Connector(Protocol):
 
     async def drain(self, timeout_s: float) -> None:
         """Let go of everything for ever: take no more parts, wait for the outcomes still out, then unbind."""
+
+
+Tell = Callable[[str, Sequence[tuple[SentPart, Answer]]], None]
+"""Hears a connector's name and the answers of one wake-up."""
+
+
+@runtime_checkable
+class Inquirer(Protocol):
+    """What a `Connector` may offer besides: asking the upstream about parts that it took, and withdrawing them.
+
+    Each part that was taken is answered exactly once, on the event loop and never within the call; where the answer
+    comes after its time-out, it is `Unanswered` and the answer is dropped. Questions take their places in window and
+    pace like parts.
+    """
+
+    @property
+    def can_query(self) -> bool:
+        """Whether this upstream is to be asked at all."""
+
+    def query(self, parts: Sequence[SentPart], tell: Tell) -> int:
+        """Ask how parts stand, in order, and return how many were asked about: `Found`, `Declined` or `Unanswered`.
+
+        Raises:
+            ValueError: a part has no upstream_id; nothing was sent.
+        """
+
+    def cancel(self, parts: Sequence[SentPart], tell: Tell) -> int:
+        """Withdraw parts, in order, and return how many: `Cancelled`, `Declined` or `Unanswered`.
+
+        Raises:
+            ValueError: a part has no upstream_id; nothing was sent.
+        """

@@ -6,7 +6,9 @@ import msgspec
 
 from aldis.smpp.receipt import MESSAGE_STATES
 
-IdForm = Literal["decimal", "hexadecimal", "HEXADECIMAL", "padded", "dotted", "word", "signed word"]
+IdForm = Literal[
+    "decimal", "hexadecimal", "HEXADECIMAL", "padded", "dotted", "word", "signed word", "word in HEXADECIMAL"
+]
 """How a number is spelt as an id. A word is what 32 bits hold of it."""
 
 _WORD: Final = 1 << 32
@@ -29,6 +31,8 @@ def spell_id(number: int, form: IdForm) -> str:
             return str(word)
         case "signed word":
             return str(word - _WORD if word >= _WORD // 2 else word)
+        case "word in HEXADECIMAL":
+            return f"{word:08X}"
         case _:
             return str(number)
 
@@ -97,7 +101,8 @@ class SimulatorHabits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """What a network always does otherwise than one would wish; as they are, it does nothing so."""
 
     answer_ids: IdForm = "decimal"
-    """Ids in the submit_sm_resp: decimal, hexadecimal, HEXADECIMAL, padded, dotted, word, signed word."""
+    """Ids in the submit_sm_resp: decimal, hexadecimal, HEXADECIMAL, padded, dotted, word, signed word,
+    word in HEXADECIMAL."""
     receipt_ids: IdForm = "decimal"
     """Ids in receipts, likewise."""
     first_id: int = 0
@@ -153,3 +158,16 @@ class SimulatorHabits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise ValueError(f"part_states has {unknown.pop()!r}: known are {', '.join(MESSAGE_STATES)}")
         if min(self.first_id, self.ids_repeat_after, self.refused_part) < 0:
             raise ValueError("first_id, ids_repeat_after and refused_part are not negative")
+
+
+def as_of_version(habits: SimulatorHabits, version: str) -> SimulatorHabits:
+    """Return habits with what SMPP 3.3 brings with it: no TLVs, and ids of eight hexadecimal digits."""
+    if version != "3.3":
+        return habits
+    form: IdForm = "word in HEXADECIMAL"
+    return msgspec.structs.replace(
+        habits,
+        answer_ids=form if habits.answer_ids == "decimal" else habits.answer_ids,
+        receipt_ids=form if habits.receipt_ids == "decimal" else habits.receipt_ids,
+        says="text",
+    )

@@ -9,6 +9,7 @@ import msgspec
 
 from aldis.connectors.habits import DIALECTS, SimulatorHabits, spell_id
 from aldis.connectors.outcomes import Step
+from aldis.connectors.simulator_memory import Known
 from aldis.smpp.commands import DataSm, DeliverSm, EsmClass, SubmitSm, Tlv
 from aldis.smpp.errors import CommandStatus
 from aldis.smpp.receipt import FINAL_STATES, format_receipt, receipt_tlvs
@@ -50,19 +51,19 @@ class Manners:
         self._shared_ids: dict[tuple[bytes, bytes, int], int] = {}
         self._held: dict[tuple[bytes, bytes, int], list[Callable[[], None]]] = {}
 
-    def next_id(self, system_id: str, pdu: SubmitSm) -> str:
-        """Return the id of a new part, in decimal digits."""
+    def next_number(self, system_id: str, pdu: SubmitSm) -> int:
+        """Return the number that a new part's id spells."""
         part = part_of(pdu)
         if not self._habits.one_id or part.parts == 1:
-            return str(self._count(system_id))
+            return self._count(system_id)
         if part.number == 1 or part.message not in self._shared_ids:
             self._shared_ids[part.message] = self._count(system_id)
             _forget_oldest(self._shared_ids)
-        return str(self._shared_ids[part.message])
+        return self._shared_ids[part.message]
 
-    def answered_id(self, message_id: str) -> bytes:
+    def spell(self, number: int) -> str:
         """Return an id as it stands in the submit_sm_resp."""
-        return spell_id(int(message_id), self._habits.answer_ids).encode()
+        return spell_id(number, self._habits.answer_ids)
 
     def refusal(self, pdu: SubmitSm) -> int:
         """Return the command_status that refuses a part; 0 for none."""
@@ -115,13 +116,11 @@ class Manners:
         if self._habits.by != "deliver_sm":
             yield msgspec.structs.replace(step, is_data_sm=True)
 
-    def receipt(
-        self, submitted: SubmitSm, message_id: str, step: Step, submitted_at: int, done_at: int
-    ) -> DeliverSm | DataSm:
-        """Return the PDU of a receipt; times are epoch ms."""
-        habits = self._habits
-        upstream_id = spell_id(int(message_id) + _NEVER_GIVEN * step.is_forged, habits.receipt_ids)
-        text = self._text(upstream_id, step, submitted_at, done_at) if habits.says != "TLVs" else b""
+    def receipt(self, known: Known, step: Step, done_at: int) -> DeliverSm | DataSm:
+        """Return the PDU of a receipt; `done_at` is epoch ms."""
+        habits, submitted = self._habits, known.pdu
+        upstream_id = spell_id(known.number + _NEVER_GIVEN * step.is_forged, habits.receipt_ids)
+        text = self._text(upstream_id, step, known.submitted_at, done_at) if habits.says != "TLVs" else b""
         tlvs = self._tlvs(upstream_id, step)
         is_payload = habits.payload or step.is_data_sm or len(text) > _LONGEST_TEXT
         if is_payload and text:

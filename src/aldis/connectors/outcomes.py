@@ -55,6 +55,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     """The receipt overtakes the submit_sm_resp."""
     late: bool = False
     """Receipts wait the simulator's `late_delay_ms`, not its `receipt_delay_ms`."""
+    asked: Step | None = None
+    """What query_sm tells though no receipt does."""
 
 
 DELIVERED = Script(shows=Status.DELIVERED, what="accepted, then a receipt DELIVRD", receipts=(Step("DELIVRD"),))
@@ -175,6 +177,11 @@ _TROUBLES = {
         what="the submit_sm_resp takes two seconds",
         slow=True,
         receipts=DELIVERED.receipts,
+    ),
+    "0111": Script(
+        shows=Status.DELIVERED_UPSTREAM,
+        what="accepted; no receipt ever comes, but query_sm is answered DELIVRD",
+        asked=Step("DELIVRD"),
     ),
 }
 

@@ -5,8 +5,6 @@ ESME_ROK: what is refused, not answered or cut off comes again.
 """
 
 import asyncio
-import heapq
-import itertools
 import random
 import ssl
 from collections import OrderedDict, deque
@@ -16,67 +14,42 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
-from aldis.connectors.base import OutboundPart, Sink
-from aldis.connectors.habits import SimulatorHabits
+from aldis.connectors.agenda import Agenda
+from aldis.connectors.base import OutboundPart, SentPart, Sink, Tell
+from aldis.connectors.counters import Counters
+from aldis.connectors.habits import as_of_version
 from aldis.connectors.manners import Manners
 from aldis.connectors.outcomes import DELIVERED, OUTCOMES, Answer, Script, Step
-from aldis.connectors.smpp import Counters, SmppConnector, SmppSettings
+from aldis.connectors.pace import Pace
+from aldis.connectors.simulator_memory import DELETED, Known, Memory
+from aldis.connectors.simulator_settings import SimulatorRates, SmscSettings
+from aldis.connectors.smpp import SmppConnector, SmppSettings
 from aldis.connectors.transport import Link
 from aldis.smpp import events
-from aldis.smpp.commands import BindRequest, Command, DataSm, DeliverSm, RegisteredDelivery, SubmitSm
+from aldis.smpp.commands import (
+    BindRequest,
+    BindTransceiver,
+    CancelSm,
+    Command,
+    DataSm,
+    DeliverSm,
+    Pdu,
+    QuerySm,
+    RegisteredDelivery,
+    SubmitSm,
+    SubmitSmResp,
+    Tlv,
+)
 from aldis.smpp.errors import CommandStatus
-from aldis.smpp.session import Limits, SmscSession
+from aldis.smpp.session import FIRST_WITH_TLVS, Limits, SmscSession
 
-_TICK_S = 0.002  # receipts are gathered in steps of this length
+__all__ = ["Observer", "SimulatorConnector", "SimulatorRates", "SimulatorSettings", "Smsc", "SmscSettings"]
+
 _REMEMBERED_NUMBERS = 100_000
+_FIRST_WITH_CONGESTION = 0x50
 _NOT_SUPPORTED = {
-    int(Command.QUERY_SM): CommandStatus.ESME_RQUERYFAIL,
-    int(Command.CANCEL_SM): CommandStatus.ESME_RCANCELFAIL,
     int(Command.REPLACE_SM): CommandStatus.ESME_RREPLACEFAIL,
 }
-
-
-class SimulatorRates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often what goes wrong with numbers that have no script of their own; shares from 0 to 1."""
-
-    seed: int = 0
-    fail: float = 0.0
-    """The receipt says UNDELIV err:050."""
-    no_receipt: float = 0.0
-    throttle: float = 0.0
-    """The submit is refused with ESME_RTHROTTLED."""
-    early: float = 0.0
-    """The receipt overtakes the submit_sm_resp."""
-    duplicate: float = 0.0
-    """The receipt comes twice."""
-
-
-class SmscSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the simulated message centre behaves."""
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    """0: any free port."""
-    passwords: dict[str, str] | None = None
-    """system_id and password of each ESME; None lets everyone in."""
-    max_binds: int = 0
-    """Binds that a system_id may hold; 0: any number."""
-    receipt_delay_ms: int = 50
-    late_delay_ms: int = 30_000
-    early_gap_ms: int = 100
-    """How far a receipt that comes first is ahead of the submit_sm_resp."""
-    slow_response_ms: int = 2_000
-    resend_ms: int = 1_000
-    """Pause before a refused receipt is sent again."""
-    receipt_timeout_s: float = 10.0
-    """How long a receipt may stay unanswered before it is sent again."""
-    window: int = 100
-    """Receipts that a bind may have unanswered."""
-    max_receipts: int = 1_000_000
-    """Receipts kept; more are dropped and counted."""
-    enquire_link_s: float = 30.0
-    rates: SimulatorRates = SimulatorRates()
-    habits: SimulatorHabits = SimulatorHabits()
 
 
 class Observer(Protocol):
@@ -110,48 +83,13 @@ class _Outgoing:
 class _Account:
     """What belongs to a system_id and outlives its connections."""
 
-    def __init__(self, system_id: str) -> None:
+    def __init__(self, system_id: str, max_rate: float) -> None:
         self.system_id = system_id
+        self.pace = Pace(max_rate)
         self.binds: list[_Connection] = []
         self.ready: deque[_Outgoing] = deque()
         self.turns: OrderedDict[bytes, int] = OrderedDict()
         """By number: how often the script's trouble was made already."""
-
-
-class _Agenda:
-    """Actions by time, in one heap with one timer."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-
-    def after(self, delay_ms: int, action: Callable[[], None]) -> None:
-        due = self._loop.time() + delay_ms / 1000
-        heapq.heappush(self._heap, (due, next(self._order), action))
-        if self._timer is None or due < self._timer_at - _TICK_S:
-            self._set_timer(due)
-
-    def stop(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._heap.clear()
-
-    def _set_timer(self, due: float) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer_at = max(due, self._loop.time() + _TICK_S)
-        self._timer = self._loop.call_at(self._timer_at, self._run)
-
-    def _run(self) -> None:
-        self._timer = None
-        now = self._loop.time()
-        while self._heap and self._heap[0][0] <= now:
-            heapq.heappop(self._heap)[2]()
-        if self._heap and self._timer is None:
-            self._set_timer(self._heap[0][0])
 
 
 class Smsc:
@@ -175,6 +113,10 @@ class Smsc:
         self.settings = settings
         self.rates = settings.rates
         """May be replaced at any time."""
+        self.congestion = settings.congestion
+        """Likewise."""
+        self.refuse = settings.refuse
+        """Likewise."""
         self.port = 0
         self.connects = 0
         """Connections made, those that are gone too."""
@@ -188,14 +130,15 @@ class Smsc:
         self._observer = observer
         self._tls = tls_context
         self._accounts: dict[str, _Account] = {}
+        self._memory = Memory()
         self._random = random.Random(settings.rates.seed)  # noqa: S311 (a simulation)
-        self._manners = Manners(settings.habits, now_ms() * 1000)
+        self._manners = Manners(as_of_version(settings.habits, settings.version), now_ms() * 1000)
         self._to_pump: set[_Account] = set()
 
     async def start(self) -> None:
         """Listen; `port` is known from here on."""
         self._loop = asyncio.get_running_loop()
-        self._agenda = _Agenda()
+        self._agenda = Agenda()
         host, port = self.settings.host, self.settings.port
         self._server = await self._loop.create_server(self._connect, host, port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -249,30 +192,51 @@ class Smsc:
     def _account(self, system_id: str) -> _Account:
         account = self._accounts.get(system_id)
         if account is None:
-            account = self._accounts[system_id] = _Account(system_id)
+            account = self._accounts[system_id] = _Account(system_id, self.settings.max_rate)
         return account
 
     def _admit(self, pdu: BindRequest) -> tuple[int, _Account]:
         system_id = pdu.system_id.decode("latin-1")
         passwords = self.settings.passwords
-        account = self._account(system_id) if passwords is None or system_id in passwords else _Account(system_id)
+        account = self._account(system_id) if passwords is None or system_id in passwords else _Account(system_id, 0)
         if passwords is not None and passwords.get(system_id) != pdu.password.decode("latin-1"):
             return CommandStatus.ESME_RINVPASWD, account
+        if self.settings.version == "3.3" and isinstance(pdu, BindTransceiver):
+            return CommandStatus.ESME_RINVCMDID, account
         if 0 < self.settings.max_binds <= len(account.binds):
             return CommandStatus.ESME_RBINDFAIL, account
         return CommandStatus.ESME_ROK, account
 
     def _submit(self, connection: "_Connection", account: _Account, request: events.Incoming, pdu: SubmitSm) -> None:
         self.submits += 1
+        if excess := self._excess(connection, account):
+            self._see_submit(account, pdu, "")
+            connection.answer(request, excess)
+            return
         script = OUTCOMES.get(pdu.destination_addr[-4:].decode("latin-1")) or self._by_rates()
         if refusal := self._refusal(account, script, pdu) or self._manners.refusal(pdu):
             self._see_submit(account, pdu, "")
             connection.answer(request, refusal)
             return
-        message_id = self._manners.next_id(account.system_id, pdu)
+        number = self._manners.next_number(account.system_id, pdu)
+        message_id = self._manners.spell(number)
+        known = Known(message_id, number, account.system_id, pdu, self._now_ms())
+        self._memory.remember(known)
         self._see_submit(account, pdu, message_id)
-        self._plan_receipts(connection, account, script, pdu, message_id)
+        self._plan_receipts(connection, account, script, known)
         self._respond(connection, account, script, request, message_id)
+
+    def _excess(self, connection: "_Connection", account: _Account) -> int:
+        """Return what to refuse a submit with that is more than the ESME may have; 0: nothing."""
+        settings = self.settings
+        if 0 < settings.max_window < connection.unanswered:
+            return CommandStatus.ESME_RMSGQFUL
+        if settings.max_rate:
+            now = self._loop.time()
+            if not account.pace.available(now):
+                return CommandStatus.ESME_RTHROTTLED
+            account.pace.spend(1, now)
+        return 0
 
     def _respond(
         self, connection: "_Connection", account: _Account, script: Script, request: events.Incoming, message_id: str
@@ -285,9 +249,8 @@ class Smsc:
         if script.answer is Answer.CUT and self._take_turn(account, request.pdu.destination_addr, 1, again=False):
             connection.link.abort("cut by script")
         else:
-            say = partial(connection.answer, request, 0, self._manners.answered_id(message_id))
-            later = partial(self._agenda.after, delay_ms, say) if delay_ms else say
-            self._manners.answer(request.pdu, later)
+            say = partial(connection.answer, request, 0, message_id.encode())
+            self._manners.answer(request.pdu, partial(self._agenda.after, delay_ms, say) if delay_ms else say)
 
     def _by_rates(self) -> Script:
         rates, draw = self.rates, self._random.random
@@ -308,7 +271,7 @@ class Smsc:
 
     def _refusal(self, account: _Account, script: Script, pdu: SubmitSm) -> int:
         if not script.refusal:
-            return 0
+            return self.refuse
         if script.refusals and not self._take_turn(account, pdu.destination_addr, script.refusals, again=True):
             return 0
         return script.refusal
@@ -328,24 +291,46 @@ class Smsc:
         if self._observer:
             self._observer.on_submit(account.system_id, pdu, message_id)
 
-    def _plan_receipts(
-        self, connection: "_Connection", account: _Account, script: Script, pdu: SubmitSm, message_id: str
-    ) -> None:
-        if not pdu.registered_delivery & RegisteredDelivery.RECEIPT:
-            return
+    def _plan_receipts(self, connection: "_Connection", account: _Account, script: Script, known: Known) -> None:
         settings = self.settings
         delay_ms = settings.late_delay_ms if script.late else 0 if script.receipt_first else settings.receipt_delay_ms
         not_on = connection if settings.habits.other_bind else None
-        for step in self._manners.steps(script.receipts, pdu) * script.copies:
-            make = partial(self._receipt, pdu, message_id, step, self._now_ms())
-            outgoing = _Outgoing(account, message_id, make, not_on)
-            if delay_ms:
-                self._agenda.after(delay_ms, partial(self._offer, outgoing, keep=True))
-            else:
-                self._offer(outgoing, keep=True)
+        for step in self._manners.steps(script.receipts, known.pdu) * script.copies:
+            self._plan(account, known, step, delay_ms, not_on)
+        if script.asked:
+            self._agenda.after(delay_ms, partial(known.reach, script.asked))
 
-    def _receipt(self, submitted: SubmitSm, message_id: str, step: Step, submitted_at: int) -> DeliverSm | DataSm:
-        return self._manners.receipt(submitted, message_id, step, submitted_at, self._now_ms())
+    def _plan(
+        self, account: _Account, known: Known, step: Step, delay_ms: int, not_on: "_Connection | None" = None
+    ) -> None:
+        reach = partial(self._reach, account, known, step, not_on)
+        if delay_ms:
+            self._agenda.after(delay_ms, reach)
+        else:
+            reach()
+
+    def _reach(self, account: _Account, known: Known, step: Step, not_on: "_Connection | None") -> None:
+        """Let a message come to a step, and send the receipt if one was asked for."""
+        if known.reach(step) and known.pdu.registered_delivery & RegisteredDelivery.RECEIPT:
+            self._offer(_Outgoing(account, known.message_id, partial(self._receipt, known, step), not_on), keep=True)
+
+    def _receipt(self, known: Known, step: Step) -> DeliverSm | DataSm:
+        return self._manners.receipt(known, step, self._now_ms())
+
+    def _query(self, connection: "_Connection", account: _Account, request: events.Incoming, pdu: QuerySm) -> None:
+        known = self._memory.find(pdu.message_id, account.system_id, pdu.source_addr)
+        if known is None:
+            connection.answer(request, CommandStatus.ESME_RQUERYFAIL)
+        else:
+            connection.reply(request, known.told())
+
+    def _cancel(self, connection: "_Connection", account: _Account, request: events.Incoming, pdu: CancelSm) -> None:
+        known = self._memory.find(pdu.message_id, account.system_id, pdu.source_addr)
+        if known is None or not known.withdraw():
+            connection.answer(request, CommandStatus.ESME_RCANCELFAIL)
+            return
+        connection.answer(request, 0)
+        self._plan(account, known, DELETED, self.settings.receipt_delay_ms)
 
     def _offer(self, outgoing: _Outgoing, *, keep: bool = False) -> None:
         """Queue a deliver_sm for the account's binds; `keep`: it is new, and counts."""
@@ -396,12 +381,24 @@ class _Connection:
         )
         self._smsc = smsc
         self._account: _Account | None = None
+        self.unanswered = 0
+        """Submits that wait for their answer."""
         self.session = SmscSession(asyncio.get_running_loop().time(), limits)
         self.link = Link(self.session, self._on_events, self._on_room, read_while_stuck=False)
         smsc.connections.add(self)
 
     def answer(self, request: events.Incoming, status: int, message_id: bytes = b"") -> None:
-        if self.session.answer(request, status, message_id):
+        self.unanswered -= isinstance(request.pdu, SubmitSm)
+        if message_id and self._smsc.settings.version == "5.0" and self.session.version >= _FIRST_WITH_CONGESTION:
+            tlvs = {int(Tlv.CONGESTION_STATE): bytes((self._smsc.congestion,))}
+            is_said = self.session.reply(request, SubmitSmResp(message_id, tlvs), status)
+        else:
+            is_said = self.session.answer(request, status, message_id)
+        if is_said:
+            self.link.wake()
+
+    def reply(self, request: events.Incoming, pdu: Pdu) -> None:
+        if self.session.reply(request, pdu):
             self.link.wake()
 
     def send(self, ready: deque[_Outgoing]) -> None:
@@ -414,8 +411,11 @@ class _Connection:
             outgoing = ready.popleft()
             if outgoing.not_on is self and len(outgoing.account.binds) > 1:
                 ready.append(outgoing)  # a bind that may take it has its turn
-            else:
-                self.session.submit(outgoing.make(), outgoing, now)
+                continue
+            pdu = outgoing.make()
+            if self.session.version < FIRST_WITH_TLVS:
+                pdu = msgspec.structs.replace(pdu, tlvs=None)
+            self.session.submit(pdu, outgoing, now)
         self.link.wake()
 
     def _on_room(self) -> None:
@@ -442,7 +442,12 @@ class _Connection:
         if self.session.is_over or self._account is None:
             return
         if isinstance(request.pdu, SubmitSm):
+            self.unanswered += 1
             self._smsc._submit(self, self._account, request, request.pdu)
+        elif isinstance(request.pdu, QuerySm):
+            self._smsc._query(self, self._account, request, request.pdu)
+        elif isinstance(request.pdu, CancelSm):
+            self._smsc._cancel(self, self._account, request, request.pdu)
         else:
             self.answer(request, _NOT_SUPPORTED.get(request.pdu.command_id, CommandStatus.ESME_RSUBMITFAIL))
 
@@ -469,6 +474,8 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     window: int = 100
     rate: float = 0.0
     response_timeout_s: float = 60.0
+    query: bool = False
+    """Whether the simulator is asked about parts with `query_sm`."""
     smsc: SmscSettings = SmscSettings()
 
 
@@ -493,6 +500,7 @@ class SimulatorConnector:
             window=settings.window,
             rate=settings.rate,
             response_timeout_s=settings.response_timeout_s,
+            query=settings.query,
         )
         self.smpp = SmppConnector(esme, sink, now_ms)
 
@@ -546,6 +554,19 @@ class SimulatorConnector:
     def submit(self, parts: Sequence[OutboundPart]) -> int:
         """Send parts, in order, and return how many were taken."""
         return self.smpp.submit(parts)
+
+    @property
+    def can_query(self) -> bool:
+        """Whether parts are asked about."""
+        return self.smpp.can_query
+
+    def query(self, parts: Sequence[SentPart], tell: Tell) -> int:
+        """Ask how parts stand."""
+        return self.smpp.query(parts, tell)
+
+    def cancel(self, parts: Sequence[SentPart], tell: Tell) -> int:
+        """Withdraw parts."""
+        return self.smpp.cancel(parts, tell)
 
     async def run(self) -> None:
         """Listen, bind and serve until cancelled or drained."""

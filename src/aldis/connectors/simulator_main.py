@@ -64,6 +64,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=2775, help="0: any free port; it is printed")
     parser.add_argument("--log", type=Path, help="file that gets a line for each submit and each answered receipt")
     parser.add_argument("--esme", action="append", metavar="ID:PASSWORD", help="who may bind; not given: everyone")
+    parser.add_argument("--version", choices=("3.3", "3.4", "5.0"), default="3.4", help="SMPP version to speak")
     parser.add_argument("--habit", action="append", default=[], metavar="KEY=VALUE", help="a habit; repeatable")
     for field in msgspec.structs.fields(SmscSettings):
         if field.type in (int, float) and field.name != "port":

@@ -7,8 +7,17 @@ from typing import NamedTuple
 
 import msgspec
 
-from aldis.connectors.base import Delivery, OutboundPart
-from aldis.smpp.commands import DataSm, DeliverSm, EsmClass, RegisteredDelivery, SubmitSm, Tlv
+from aldis.connectors.base import Delivery, OutboundPart, SentPart
+from aldis.smpp.commands import (
+    CancelSm,
+    DataSm,
+    DeliverSm,
+    EsmClass,
+    QuerySm,
+    RegisteredDelivery,
+    SubmitSm,
+    Tlv,
+)
 from aldis.smpp.events import Incoming
 from aldis.smpp.receipt import parse_receipt
 from aldis.text import gsm
@@ -95,6 +104,23 @@ class Translator:
             0,
             part.octets,
         )
+
+    def query_sm(self, part: SentPart) -> QuerySm:
+        """Return the query_sm about a part.
+
+        Raises:
+            ValueError: an originator that an address can't carry.
+        """
+        return QuerySm(part.upstream_id.encode("latin-1"), *self._originator(part.originator))
+
+    def cancel_sm(self, part: SentPart) -> CancelSm:
+        """Return the cancel_sm of a part.
+
+        Raises:
+            ValueError: an originator that an address can't carry.
+        """
+        message_id, source = part.upstream_id.encode("latin-1"), self._originator(part.originator)
+        return CancelSm(self._service_type, message_id, *source, *self._destination, b"%d" % part.msisdn)
 
 
 def to_delivery(connector: str, event: Incoming, received_at: int, answer: Callable[[bool], None]) -> Delivery:

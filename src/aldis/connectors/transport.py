@@ -135,11 +135,12 @@ class Link(asyncio.Protocol):
         self._flush_is_due = False
         if self._transport is None or self.closed.done():
             return
-        is_over = self.session.is_over
-        if self.session.has_output and (self.can_write or is_over):
+        if self.session.has_output and self.can_write:
             self._transport.write(self.session.take_output())
-        if not is_over:
+        if not self.session.is_over:
             self._set_timer(self.session.next_deadline())
+        elif not self.can_write:  # it takes no bytes any more: our last words would only keep us from connecting again
+            self._transport.abort()
         elif not self._transport.is_closing():
             self._close(self._transport)
 

@@ -14,9 +14,20 @@ from aldis.rules.spelling import Spelling
 
 ENOUGH = 20
 SHARE = 0.95
+MANY = 1_000
+_WITHOUT_FAILURE = frozenset({"DELIVRD", "ACCEPTD", "ENROUTE", "SCHEDULED"})
 LAST_WORD = "ACCEPTD"
 _LONGEST_OFFSET_MIN = 14 * 60
-_DELAYS = ((60, "1 min"), (600, "10 min"), (3_600, "1 h"), (21_600, "6 h"), (86_400, "1 day"), (259_200, "3 days"))
+AT_ONCE = "1 s"
+_DELAYS = (
+    (1, AT_ONCE),
+    (60, "1 min"),
+    (600, "10 min"),
+    (3_600, "1 h"),
+    (21_600, "6 h"),
+    (86_400, "1 day"),
+    (259_200, "3 days"),
+)
 
 
 class Topic(StrEnum):
@@ -108,6 +119,16 @@ class Profiles:
             return ""
         value = max(counts, key=counts.__getitem__)
         return value if counts[value] >= SHARE * total else ""
+
+    def doubts(self, connector: str) -> list[str]:
+        """Return what speaks for receipts that no phone has caused; nothing follows from it but that it is shown."""
+        found = []
+        if self.settled(connector, Topic.DELAY) == AT_ONCE:
+            found.append(f"nearly all final receipts come within {AT_ONCE}: phones take longer")
+        words = self.counts(connector)[Topic.STATE]
+        if sum(words.values()) >= MANY and set(words) <= _WITHOUT_FAILURE:
+            found.append(f"not one of {MANY} receipts or more tells of a failure: some phones are always off")
+        return found
 
     def meant(self, connector: str, state: str) -> str:
         """Return what a link means by a receipt's word: ACCEPTD is a delivery where that is locked as its last word."""

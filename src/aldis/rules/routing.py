@@ -11,6 +11,7 @@ class Route(msgspec.Struct, frozen=True):
     prefix: str
     """Leading digits of the MSISDNs that it takes; empty takes all."""
     connector: str
+    """The queue that its messages wait in: a connector, or several in order of preference (`rules.failover`)."""
     price_milli: int
     """Price of one part."""
 

@@ -41,6 +41,7 @@ class Admin:
             "accounts.set": self.set_account,
             "report": self.report,
             "connectors.profile": self.show_profile,
+            "connectors.doubts": self.show_doubts,
             "connectors.lock": self.lock_profile,
             "connectors.forget": self.forget_profile,
             "receipts.list": self.list_receipts,
@@ -154,6 +155,11 @@ class Admin:
             }
             for topic, counts in profiles.counts(connector).items()
         ]
+
+    async def show_doubts(self, connector: str) -> Any:
+        """Return what speaks for receipts that a connector's upstream makes up."""
+        await self._keeper.keep()
+        return self._ledger.profiles.doubts(connector)
 
     async def lock_profile(self, connector: str, topic: str, value: str) -> Any:
         """Settle a topic by hand, or with an empty value leave it to receipts; then look again at parked receipts."""

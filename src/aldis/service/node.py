@@ -24,6 +24,7 @@ from aldis.push.endpoint import PushSettings
 from aldis.push.engine import PushEngine
 from aldis.push.guard import EgressGuard
 from aldis.rules.admission import Admission
+from aldis.rules.failover import connectors_of
 from aldis.rules.routing import Router
 from aldis.service.admin import Admin, AdminSocket
 from aldis.service.profiles import ProfileKeeper
@@ -150,10 +151,10 @@ class Node:
         self.ledger.early_ms = 0 if self._shared is None else CLOCKS_DIFFER_MS
         for config in settings.connectors:
             self.ledger.errors[config.name] = config.errors
-        self.dispatch = Dispatch(self.ledger, self._connectors)
+        queues = {route.connector for route in settings.routes}
+        self.dispatch = Dispatch(self.ledger, self._connectors, queues, settings.failover_after_s)
         self.inbound = Inbound(self.ledger)
-        ages_ms = {config.name: settings.validity_ms + config.horizon_ms for config in settings.connectors}
-        self.tracking = Tracking(self.ledger, ages_ms)
+        self.tracking = Tracking(self.ledger, self._ages_ms())
         guard = EgressGuard(settings.push_allow_private_networks)
         limits = Limits(total_s=settings.push_timeout_s, per_host=settings.push_connections_per_host)
         self._client = PushClient(guard, limits)
@@ -194,7 +195,7 @@ class Node:
         called_off = await self.ledger.recover(FOREVER_MS if self._shared is None else self.now_ms())
         log.info("recovered", unacknowledged=called_off, node=self._number)
         for name in await self.store.queued_connectors():
-            if name not in self._connectors and self._does("dispatch"):
+            if self._does("dispatch") and not self.dispatch.serve(name):
                 log.warning("messages wait for a connector that is not configured", connector=name)
 
     async def _serve(self, bound: socket.socket) -> None:
@@ -230,6 +231,13 @@ class Node:
             for task in (*running, *links, serving):
                 task.cancel()
         await self._client.aclose()
+
+    def _ages_ms(self) -> dict[str, int]:
+        """Return by queue how old a message is when no receipt is expected any more."""
+        horizons = {config.name: config.horizon_ms for config in self.settings.connectors}
+        queues = {*horizons, *(route.connector for route in self.settings.routes)}
+        longest = {queue: max(horizons[name] for name in connectors_of(queue)) for queue in queues}
+        return {queue: self.settings.validity_ms + horizon_ms for queue, horizon_ms in longest.items()}
 
     def _machines(self) -> Iterator[tuple[str, Coroutine[None, None, None]]]:
         """Yield what runs beside connectors and web, by this node's roles."""

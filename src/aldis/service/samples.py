@@ -26,6 +26,7 @@ def samples_of(
     """Return all numbers but those of the web floor."""
     yield from _ledger(store, state, now)
     yield _counter("aldis_parts_submitted_total", "Parts handed to connectors.", dispatch.submitted)
+    yield _counter("aldis_messages_moved_total", "Messages that another connector took over.", dispatch.moved)
     yield _counter("aldis_outcomes_recorded_total", "Outcomes of submissions on disk.", dispatch.recorded)
     yield _gauge("aldis_outcomes_unrecorded", "Outcomes that are not on disk yet.", dispatch.unrecorded)
     yield _counter("aldis_deliveries_received_total", "deliver_sm and data_sm on disk and answered.", inbound.received)

@@ -14,6 +14,7 @@ import msgspec
 from aldis.model.errors import SettingsError
 from aldis.model.money import parse_credits
 from aldis.model.status import Status
+from aldis.rules.failover import QUEUE_SEPARATOR, queue_of
 from aldis.rules.routing import Route
 
 Network = IPv4Network | IPv6Network
@@ -68,6 +69,7 @@ SETTINGS: Sequence[Setting] = (
         "receipts.keep_unmatched_days", "int", 14, "days",
         "How long a receipt is kept that belongs to no message so far.",
     ),
+    Setting("failover.after_s", "float", 5.0, "s", "How long a connector may be down before a route uses the next."),
     Setting("admission.blocklist", "numbers", (), "MSISDNs", "Numbers that may not be written to: status 32."),
     Setting("admission.censor", "texts", (), "words", "Words that no body may hold: status 33."),
     Setting("node.number", "int", 0, "0..1023", "This node's number in its ids; on PostgreSQL it is leased instead."),
@@ -92,7 +94,8 @@ CONNECTOR_SETTINGS: Sequence[Setting] = (
 
 ROUTE_SETTINGS: Sequence[Setting] = (
     Setting("prefix", "text", "", "digits", "Leading digits of the numbers that it takes; empty takes all."),
-    Setting("connector", "text", None, "", "Name of the connector."),
+    Setting("connector", "text", "", "", "Name of the connector; this or `connectors` is required."),
+    Setting("connectors", "texts", (), "", "Names of several connectors: the first is preferred, the next stand in."),
     Setting("price", "text", "1", "credits", "Price of one part."),
 )
 
@@ -130,6 +133,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     validity_ms: int
     unmatched_ms: int
     """How long a receipt is kept that belongs to no message."""
+    failover_after_s: float
     blocklist: list[int]
     censor: list[str]
     node_number: int
@@ -300,6 +304,8 @@ def _connector(table: dict[str, Any]) -> ConnectorConfig:
     name, kind = str(table.get("name", "")), str(table.pop("kind", ""))
     if not name:
         raise SettingsError("a [[connector]] has no name")
+    if QUEUE_SEPARATOR in name:
+        raise SettingsError(f"connector {name!r}: a name has no {QUEUE_SEPARATOR} in it")
     point = connector_kinds().get(kind)
     if point is None:
         raise SettingsError(f"connector {name!r}: unknown kind {kind!r}: known are {', '.join(connector_kinds())}")
@@ -338,11 +344,7 @@ def _routes(tables: list[dict[str, Any]], connectors: list[ConnectorConfig]) -> 
     routes = []
     for table in tables:
         _refuse_unknown(table, [setting.name for setting in ROUTE_SETTINGS], "key of a route:")
-        connector = str(table.get("connector", ""))
-        if connector not in names:
-            raise SettingsError(
-                f"a route leads to connector {connector!r}: configured are {', '.join(names) or 'none'}"
-            )
+        queue = _queue(table, names)
         prefix = str(table.get("prefix", ""))
         if prefix and not (prefix.isascii() and prefix.isdigit()):
             raise SettingsError(f"route prefix {prefix!r}: digits are wanted")
@@ -352,8 +354,22 @@ def _routes(tables: list[dict[str, Any]], connectors: list[ConnectorConfig]) -> 
             raise SettingsError(f"route {prefix!r}: {error}") from None
         if price < 0:
             raise SettingsError(f"route {prefix!r}: a price can't be negative")
-        routes.append(Route(prefix, connector, price))
+        routes.append(Route(prefix, queue, price))
     return routes
+
+
+def _queue(table: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return the queue of a route's connectors."""
+    several = [str(name) for name in _list(table.get("connectors", ()))]
+    if several and table.get("connector"):
+        raise SettingsError("a route has either connector or connectors, not both")
+    found = several or [str(table.get("connector", ""))]
+    for name in found:
+        if name not in names:
+            raise SettingsError(f"a route leads to connector {name!r}: configured are {', '.join(names) or 'none'}")
+    if len(set(found)) < len(found):
+        raise SettingsError(f"connectors = {found}: one is named twice")
+    return queue_of(found)
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -415,6 +431,7 @@ def _settings(raw: dict[str, Any], connectors: list[ConnectorConfig], routes: li
         eapi_max_recipients=raw["eapi.max_recipients"],
         validity_ms=int(raw["messages.validity_h"] * 3_600_000),
         unmatched_ms=raw["receipts.keep_unmatched_days"] * 86_400_000,
+        failover_after_s=raw["failover.after_s"],
         blocklist=raw["admission.blocklist"],
         censor=raw["admission.censor"],
         node_number=raw["node.number"],

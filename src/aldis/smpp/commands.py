@@ -24,6 +24,7 @@ from aldis.smpp.fields import (
     Unsuccesses,
 )
 
+MAX_MESSAGE_ID: Final = 64
 RESPONSE: Final = 0x80000000
 """The bit of a command_id that tells a response from its request."""
 
@@ -150,7 +151,7 @@ class _BindResp(msgspec.Struct, gc=False):
     system_id: CString16 = b""
     tlvs: Tlvs = None
     cut_tlv: bool = False
-    """Whether octets behind the last whole TLV were dropped, here and in the other classes."""
+    """Whether octets behind the last whole TLV were dropped, here and in the other classes; or an id has no end."""
 
 
 class BindReceiverResp(_BindResp, gc=False):
@@ -286,6 +287,11 @@ class SubmitSmResp(_MessageIdResp, gc=False):
     """The answer to submit_sm: the message centre's id."""
 
     command_id: ClassVar[int] = Command.SUBMIT_SM_RESP
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether the id is longer than SMPP allows, or the body ended within it."""
+        return self.cut_tlv or len(self.message_id) > MAX_MESSAGE_ID
 
 
 class DeliverSmResp(_MessageIdResp, gc=False):

@@ -102,3 +102,6 @@ Event: TypeAlias = (
     | BadPdu
     | Ended
 )
+
+End: TypeAlias = Accepted | Refused | Unknown | NotSent
+"""The ends of a request."""

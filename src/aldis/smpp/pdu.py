@@ -378,7 +378,7 @@ def _read_message_id(a_class: type[SubmitSmResp | DeliverSmResp | DataSmResp], f
     if end == len(frame) - 1:
         return a_class(frame[HEADER_LENGTH:end])
     if end < 0:
-        return a_class(frame[HEADER_LENGTH:])
+        return a_class(frame[HEADER_LENGTH:], None, len(frame) > HEADER_LENGTH)
     return a_class(frame[HEADER_LENGTH:end], *read_tlvs(frame, end + 1))
 
 

@@ -31,7 +31,7 @@ MESSAGE_STATES: Final = (
 FINAL_STATES: Final = frozenset({"DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "UNKNOWN", "REJECTD", "SKIPPED"})
 """The states that end a part's life. ACCEPTD is none: networks disagree, so it says no more than a submit response."""
 
-_SPELLINGS: Final = {
+SPELLINGS: Final = {
     **{word: word for word in MESSAGE_STATES},
     **dict.fromkeys(("DELIVERED", "DELIVERD", "DELIVRED", "DLVRD"), "DELIVRD"),
     **dict.fromkeys(
@@ -45,6 +45,7 @@ _SPELLINGS: Final = {
     **dict.fromkeys(("SKIPPD", "SKIPED"), "SKIPPED"),
     "UNKNWN": "UNKNOWN",
 }
+"""Every word that receipts are known to have for a state -> the standard's."""
 
 
 class ReceiptInfo(msgspec.Struct, frozen=True, gc=False):
@@ -150,7 +151,7 @@ def _as_word(octets: bytes) -> str:
 def _read_message_state(octets: bytes, said: str) -> str:
     number = _as_word(octets) if octets.isdigit() else str(int.from_bytes(octets[:2], "big")) if octets else ""
     state = _canonical(number)
-    return state if state in _SPELLINGS or not said else said
+    return state if state in SPELLINGS or not said else said
 
 
 def _read_error(octets: bytes, said: str) -> str:
@@ -166,7 +167,7 @@ def _canonical(word: str) -> str:
     word = word.upper()
     if word.isascii() and word.isdigit() and len(word.lstrip("0")) <= 1:
         return MESSAGE_STATES[int(word[-1])]
-    return _SPELLINGS.get(word, word)
+    return SPELLINGS.get(word, word)
 
 
 # --- text -------------------------------------------------------------------------------------------------------
@@ -206,7 +207,7 @@ _find_keys = re.compile(
 ).finditer
 _begins_with_key = re.compile(r"\s*(?:id|stat(?:us)?) ?:", re.IGNORECASE | re.ASCII).match
 _find_state = re.compile(
-    _EDGE + "(" + "|".join(sorted(_SPELLINGS, key=len, reverse=True)) + r")(?![^\s,;|])", re.IGNORECASE | re.ASCII
+    _EDGE + "(" + "|".join(sorted(SPELLINGS, key=len, reverse=True)) + r")(?![^\s,;|])", re.IGNORECASE | re.ASCII
 ).search
 _match_date = re.compile(r"(\d[\d/:_. T+-]*)", re.ASCII).match
 _STRUCTURE: Final = frozenset({"sub", "dlvrd", "submit", "done", "err"})

@@ -1,4 +1,4 @@
-"""One SMPP 3.4 connection as values: bytes and times in, events and bytes out. No socket, no clock.
+"""One SMPP connection as values: bytes and times in, events and bytes out. No socket, no clock.
 
 A session takes what the peer sent (`feed`), the passing of time (`poll`) and the connection's end (`lost`), and returns
 events. What it has to say collects in a buffer (`take_output`), so that a shell writes once per wake-up. Times are
@@ -54,6 +54,8 @@ from aldis.smpp.events import (
 from aldis.smpp.pdu import FrameError, Framer, Header, PduError, decode, encode, response_to
 
 MAX_SEQUENCE: Final = 0x7FFFFFFF
+FIRST_WITH_TLVS: Final = 0x34
+"""The first interface_version whose PDUs may carry TLVs."""
 _MAX_LATE: Final = 10_000
 _MAX_HELD: Final = 1_000
 
@@ -126,6 +128,8 @@ class Session:
         self.state = State.OPEN
         self.bind_command = 0
         """The command_id of the bind, 0 before."""
+        self.version = 0x34
+        """The interface_version that the ESME bound with."""
         self._framer = Framer()
         self._out: list[bytes] = []
         self._unsent = 0  # requests at the end of _pending whose bytes are still in _out
@@ -168,12 +172,15 @@ class Session:
         """Send a request whose end is reported with `token`.
 
         Raises:
-            ValueError: the window is full, the bind doesn't allow it, or the PDU can't be encoded. Nothing was sent.
+            ValueError: the window is full, the bind doesn't allow it, or the PDU can't be encoded or has TLVs, which
+                SMPP 3.3 does not know. Nothing was sent.
         """
         if not self._may_submit:
             raise ValueError("this bind can't submit" if self.state is State.BOUND else "not bound")
         if len(self._pending) >= self.limits.window:
             raise ValueError("the window is full")
+        if self.version < FIRST_WITH_TLVS and getattr(pdu, "tlvs", None):
+            raise ValueError("SMPP 3.3 knows no TLVs")
         sequence = self._sequence
         self._out.append(encode(pdu, sequence))
         self._sequence = sequence + 1 if sequence < MAX_SEQUENCE else 1
@@ -443,7 +450,7 @@ class EsmeSession(Session):
         """Ask to be bound; `Bound`, or `BindRefused` and `Ended`, follows."""
         if self.state is not State.OPEN:
             raise ValueError("bound already")
-        self.bind_command = pdu.command_id
+        self.bind_command, self.version = pdu.command_id, pdu.interface_version
         self._bind_sequence = self._sequence
         self._control(pdu)
         self.state = State.BINDING
@@ -512,6 +519,7 @@ class SmscSession(Session):
             self._refuse(header, CommandStatus.ESME_RALYBND, events)
         else:
             self._asked = (header.sequence, header.command_id)
+            self.version = pdu.interface_version
             self.state = State.BINDING
             events.append(BindRequested(header.sequence, pdu))
         return True

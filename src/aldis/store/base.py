@@ -89,7 +89,7 @@ class Lease(NamedTuple):
     account_id: int
     message_id: int
     attempt: int
-    connector: str
+    queue: str
 
 
 class Live(msgspec.Struct, gc=False, kw_only=True):
@@ -343,11 +343,11 @@ class Store(Protocol):
     async def rematch(self, span: Span, judge: Judge, match: Match) -> Rematched:
         """Judge the parked receipts of a span whose part can be told by now, at most some hundred."""
 
-    async def unfinished(self, connector: str, after: int, until: int) -> Unfinished:
-        """Return messages that went to a connector, are not over, and wait for nobody here, some at a time.
+    async def unfinished(self, queue: str, after: int, until: int) -> Unfinished:
+        """Return messages of a queue that are not over, and wait for nobody here, some at a time.
 
         Args:
-            connector: The connector.
+            queue: A connector, or several in order of preference.
             after: Ids of batches and messages are larger than this one.
             until: And not larger than this one.
         """

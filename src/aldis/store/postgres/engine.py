@@ -199,12 +199,12 @@ class PostgresStore:
         """Return queued messages whose validity is over."""
         return [MessageKey(*row) for row in await self._ask("expired", connector, now, limit)]
 
-    async def unfinished(self, connector: str, after: int, until: int) -> Unfinished:
-        """Return old messages of a connector that are not over, some at a time."""
+    async def unfinished(self, queue: str, after: int, until: int) -> Unfinished:
+        """Return old messages of a queue that are not over, some at a time."""
         [row] = await self._ask("unfinished_until", after, until, SWEPT_AT_ONCE)
         if row[0] is None:
             return Unfinished([], until)
-        found = await self._ask("unfinished", after, row[0], connector, FINAL)
+        found = await self._ask("unfinished", after, row[0], queue, FINAL)
         return Unfinished([MessageKey(*row) for row in found], row[0])
 
     async def facts(self, prefix: str) -> Mapping[str, int]:

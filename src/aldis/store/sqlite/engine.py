@@ -183,11 +183,11 @@ class SqliteStore:
         """Return queued messages whose validity is over."""
         return [MessageKey(*row) for row in self._read(SQL["expired"], (connector, now, limit))]
 
-    async def unfinished(self, connector: str, after: int, until: int) -> Unfinished:
-        """Return old messages of a connector that are not over, some at a time."""
+    async def unfinished(self, queue: str, after: int, until: int) -> Unfinished:
+        """Return old messages of a queue that are not over, some at a time."""
         row = self._read_one("unfinished_until", (after, until, SWEPT_AT_ONCE - 1))
         position = int(row[0]) if row else until
-        found = self._read(SQL["unfinished"], (after, position, connector, carray(FINAL)))
+        found = self._read(SQL["unfinished"], (after, position, queue, carray(FINAL)))
         return Unfinished([MessageKey(*row) for row in found], position)
 
     async def facts(self, prefix: str) -> Mapping[str, int]:

@@ -36,7 +36,7 @@ class NewsContract:
             assert f"0x{code:08X}" in (await bench.history(message_id))[0].detail
         assert await bench.credits(ada) == 100_000
 
-    # SMPP-6 PROMISE-3
+    # SMPP-6 PROMISE-3 RULE-b
     async def test_an_unknown_end_is_never_sent_again(self, bench: Bench) -> None:
         """I3: 12, paid for, and out of the queue for good."""
         ada = await bench.account()
@@ -242,6 +242,7 @@ class NewsContract:
             await bench.outcome(message_id, (1, Refused(0x0E, retryable=False)))
         assert await bench.credits(ada) == 100_000
 
+    # RULE-aa
     async def test_news_of_one_message_in_one_group_is_judged_in_order(self, bench: Bench) -> None:
         """Nothing is lost between two changes of a row that come together."""
         ada = await bench.account()

@@ -43,7 +43,7 @@ class ReceiptContract:
         event = (await bench.history(message_id))[-1]
         assert (event.kind, event.upstream_id, event.detail) == ("receipt", "a1", "id:a1 stat:DELIVRD")
 
-    # REC-13
+    # REC-13 RULE-a RULE-z
     async def test_a_receipt_before_the_response_waits_for_it(self, bench: Bench) -> None:
         """I7: it is parked, survives a restart, and is judged with the id that gives it a home."""
         ada = await bench.account()
@@ -60,6 +60,7 @@ class ReceiptContract:
         assert await bench.parked() == 0
         assert sorted(event.kind for event in await bench.history(message_id)) == ["receipt", "submit"]
 
+    # RULE-a
     async def test_an_early_receipt_and_its_response_may_share_a_group(self, bench: Bench) -> None:
         """I7: whichever of the two comes first into the transaction."""
         ada = await bench.account()
@@ -73,6 +74,19 @@ class ReceiptContract:
             reports = (await bench.report(ada, bench.batch_of(messages[0]))).reports
             assert {one.status for one in reports} == {Status.DELIVERED}, first
             assert await bench.parked() == 0
+
+    # RULE-z
+    async def test_the_ids_of_upstreams_outlive_a_restart(self, bench: Bench) -> None:
+        """Nothing that receipts are matched by is in memory alone."""
+        ada = await bench.account()
+        message_id = await bench.send(ada, Accepted("a1"), Accepted("ff00"))
+        unanswered = await bench.send(ada, Unknown("cut"), msisdn=BEA)
+        await bench.reopen()
+        await bench.receipt("a1")
+        await bench.receipt(str(0xFF00), source=str(ADA))
+        await bench.receipt("x9", source=str(BEA))
+        assert await bench.rematch() == 1
+        assert [await bench.status(ada, one) for one in (message_id, unanswered)] == [Status.DELIVERED] * 2
 
     async def test_an_early_receipt_of_a_retried_part_finds_that_part(self, bench: Bench) -> None:
         """The second part of the response's own list is not the second part of the message."""
@@ -88,7 +102,7 @@ class ReceiptContract:
         await bench.receipt("a", "DELIVRD")
         assert await bench.status(ada, message_id) is Status.DELIVERED
 
-    # REC-22 REC-26
+    # REC-22 REC-26 RULE-g
     async def test_a_repeated_receipt_changes_nothing_but_the_history(self, bench: Bench) -> None:
         """I6: the version stands still; every copy is kept."""
         ada = await bench.account()
@@ -148,7 +162,7 @@ class ReceiptContract:
         assert await bench.status(ada, old) is Status.DELIVERED
         assert await bench.status(ada, new) is Status.DELIVERED_UPSTREAM
 
-    # REC-12 REC-14
+    # REC-12 REC-14 RULE-f
     async def test_a_receipt_that_may_mean_two_messages_moves_neither(self, bench: Bench) -> None:
         """It stays parked until a number decides; a third message's id does not draw it in."""
         ada = await bench.account()
@@ -159,6 +173,7 @@ class ReceiptContract:
         assert await bench.parked() == 1
         assert [await bench.status(ada, one) for one in messages] == [Status.DELIVERED_UPSTREAM] * 3
 
+    # RULE-c RULE-d
     @pytest.mark.parametrize(
         ("given", "written"),
         [
@@ -198,6 +213,7 @@ class ReceiptContract:
         assert await bench.status(ada, other) is Status.DELIVERED
         assert await bench.status(ada, respelt) is Status.DELIVERED_UPSTREAM
 
+    # RULE-c
     async def test_a_habit_of_spelling_is_learnt_and_then_needs_no_number(self, bench: Bench) -> None:
         """Also of receipts that were parked before it was known."""
         ada = await bench.account()
@@ -215,6 +231,7 @@ class ReceiptContract:
         assert await bench.status(ada, late) is Status.DELIVERED
         assert bench.ledger.profiles.spelling("south") is Spelling.SAME
 
+    # RULE-k
     async def test_a_link_that_sends_receipts_for_first_parts_only_ends_whole_messages(self, bench: Bench) -> None:
         """What is assumed of the other parts gives way to what is heard of them."""
         ada = await bench.account()
@@ -239,6 +256,7 @@ class ReceiptContract:
         await store.forget_facts("a\x1fnorth\x1f")
         assert await store.facts("a\x1f") == {"a\x1fnorthern\x1fx": 5, "a\x1fnörd%_\x1f'": 1}
 
+    # RULE-d
     async def test_two_messages_whose_ids_are_spelt_alike_are_not_told_apart(self, bench: Bench) -> None:
         """Nothing moves: better no news than wrong news."""
         ada = await bench.account()
@@ -259,6 +277,7 @@ class ReceiptContract:
         assert (await bench.status(ada, message_id), await bench.parked()) == (Status.DELIVERED, 0)
         assert await bench.rematch() == 0
 
+    # RULE-b
     async def test_a_message_without_an_answer_adopts_the_receipt_that_fits_it(self, bench: Bench) -> None:
         """Its id is learnt from it: what comes for it later is matched at once."""
         ada = await bench.account()
@@ -270,6 +289,7 @@ class ReceiptContract:
         await bench.receipt("x9", source=str(ADA))
         assert (await bench.status(ada, message_id), await bench.parked()) == (Status.DELIVERED, 0)
 
+    # RULE-y
     async def test_a_message_whose_worker_died_adopts_the_receipt_that_fits_it(self, bench: Bench) -> None:
         """The receipt may have come before anybody knew that the worker was gone."""
         ada = await bench.account()
@@ -281,6 +301,18 @@ class ReceiptContract:
         assert await bench.rematch() == 1
         assert (await bench.status(ada, message_id), await bench.parked()) == (Status.DELIVERED, 0)
 
+    async def test_a_dead_worker_may_have_used_any_connector_of_a_queue(self, bench: Bench) -> None:
+        """A route may name several."""
+        ada = await bench.account()
+        batch = bench.batch(ada, [ADA], connector="north>south")
+        await bench.ledger.admit(batch)
+        await bench.claim(connector="north>south")
+        await bench.ledger.recover(bench.now + LEASE_MS)
+        await bench.receipt("x9", source=str(ADA), connector="south")
+        assert await bench.rematch() == 1
+        assert await bench.status(ada, batch.last_message_id) is Status.DELIVERED
+
+    # RULE-v
     @pytest.mark.parametrize(
         "change", ["another number", "another originator", "before it", "another text", "answered"]
     )
@@ -322,6 +354,7 @@ class ReceiptContract:
         assert await bench.rematch() == 2
         assert await bench.status(ada, message_id) is Status.DELIVERED
 
+    # RULE-a RULE-v
     async def test_receipts_that_belong_to_no_message_are_listed_and_forgotten_in_time(self, bench: Bench) -> None:
         """The newest first; inbound messages are none of them, and stay."""
         await bench.account()
@@ -344,6 +377,7 @@ class ReceiptContract:
             pass
         assert (await listed(), await bench.parked()) == (["x2"], 1)
 
+    # RULE-i RULE-j
     async def test_a_message_whose_receipt_never_comes_ends_as_assumed(self, bench: Bench) -> None:
         """One that got no answer too; what is over, queued, young, or another connector's is left alone."""
         ada = await bench.account()
@@ -435,7 +469,7 @@ class ReceiptContract:
                 await bench.ledger.receive(group)
             assert await bench.status(ada, message_id) is Status.DELIVERED
 
-    # REC-23
+    # REC-23 RULE-h
     async def test_a_delivery_corrects_a_failure_and_is_never_undone(self, bench: Bench) -> None:
         """I6: the only way out of a failure is that the phone has it after all."""
         ada = await bench.account()
