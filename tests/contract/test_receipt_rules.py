@@ -130,7 +130,7 @@ async def test_of_two_receipts_that_contradict_each_other_the_delivery_stands(le
 
 # RULE-i
 async def test_a_receipt_after_the_end_that_we_assumed_says_what_really_became_of_it(engine: Engine) -> None:
-    async with open_site(engine, centre={"late_delay_ms": 600}) as site:
+    async with open_site(engine, centre={"late_delay_ms": 1_500}) as site:
         [message_id] = await site.submit(LATE)
         await site.sent(1)
         await site.ledger.end_untold("north", 0, message_id)

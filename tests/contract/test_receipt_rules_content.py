@@ -166,7 +166,7 @@ async def test_the_network_is_answered_while_the_customer_s_push_is_still_owed(e
 
 # RULE-u
 async def test_the_network_is_asked_again_only_while_the_ledger_can_t_write(engine: Engine) -> None:
-    async with open_site(engine, centre={"receipt_delay_ms": 100}) as site:
+    async with open_site(engine, centre={"receipt_delay_ms": 1_000}) as site:
         [message_id] = await site.submit()
         await site.sent(1)
         answers = site.witnesses["north"].answers

@@ -54,7 +54,7 @@ async def test_a_receipt_that_comes_again_changes_nothing_and_is_kept(engine: En
 
 # SCENARIO-3 RULE-a
 async def test_a_receipt_before_its_submit_sm_resp_waits_and_is_applied(engine: Engine) -> None:
-    async with open_site(engine) as site:
+    async with open_site(engine, centre={"early_gap_ms": 1_500}) as site:
         [message_id] = await site.submit(EARLY)
         await site.answered(1)
         assert (await site.status(message_id), await site.parked()) == (Status.IN_PROGRESS, 1)
