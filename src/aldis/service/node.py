@@ -361,6 +361,7 @@ class Node:
     def samples(self) -> Iterator[Sample | Histogram]:
         """Return the numbers for /metrics."""
         now = self.now_ms()
-        yield from samples_of(self.store, self.dispatch, self.inbound, self.push, self._connectors, self._queue, now)
+        links, ambiguous = self._connectors, dict(self.ledger.ambiguous)
+        yield from samples_of(self.store, self.dispatch, self.inbound, self.push, links, self._queue, now, ambiguous)
         if self._shared is not None:
             yield from self._shared.samples()

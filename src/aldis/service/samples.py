@@ -22,8 +22,9 @@ def samples_of(
     connectors: Mapping[str, Connector],
     state: QueueState,
     now: int,
+    ambiguous: Mapping[str, int],
 ) -> Iterator[Sample | Histogram]:
-    """Return all numbers but those of the web floor."""
+    """Return all numbers but those of the web floor; `ambiguous` is by connector."""
     yield from _ledger(store, state, now)
     yield _counter("aldis_parts_submitted_total", "Parts handed to connectors.", dispatch.submitted)
     yield _counter("aldis_messages_moved_total", "Messages that another connector took over.", dispatch.moved)
@@ -31,6 +32,14 @@ def samples_of(
     yield _gauge("aldis_outcomes_unrecorded", "Outcomes that are not on disk yet.", dispatch.unrecorded)
     yield _counter("aldis_deliveries_received_total", "deliver_sm and data_sm on disk and answered.", inbound.received)
     yield _counter("aldis_deliveries_refused_total", "Deliveries that the ledger could not take.", inbound.refused)
+    for name in connectors:
+        yield Sample(
+            "aldis_receipts_ambiguous_total",
+            "counter",
+            "Looks at receipts that could mean several parts, and moved none.",
+            {"connector": name},
+            ambiguous.get(name, 0),
+        )
     yield from _connectors(connectors)
     yield from _pushes(push)
 
