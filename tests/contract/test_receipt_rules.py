@@ -62,7 +62,7 @@ async def test_what_was_never_answered_is_sent_once_and_found_by_its_receipt(eng
         ("padded", "decimal", Spelling.ZEROS),
     ],
 )
-async def test_what_is_learnt_of_ids_serves_receipts_without_a_number(
+async def test_the_base_and_width_of_ids_is_learnt(
     ledger: Sqlite, answers: str, receipts: str, habit: Spelling
 ) -> None:
     async with open_site(ledger, {"answer_ids": answers, "receipt_ids": receipts}) as site:

@@ -114,7 +114,11 @@ async def serve(settings: SmscSettings, log: Path | None) -> None:
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run the simulator."""
     options = _parse(arguments)
-    main = serve(read_settings(options), options.log)
+    try:
+        settings = read_settings(options)
+    except ValueError as error:
+        raise SystemExit(f"simulator: {error}") from None
+    main = serve(settings, options.log)
     try:
         import uvloop  # noqa: PLC0415 (optional)
     except ImportError:
