@@ -353,7 +353,7 @@ class _SmppLeg:
             response_timeout_s=settings.response_timeout_s,
         )
         session = EsmeSession(loop.time(), limits)
-        link = Link(session, self._on_events, self._owner.report_ready)
+        link = Link(session, self._on_events, self._owner.report_ready, may_write=self._owner._sink.may_send)
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
                 await loop.create_connection(lambda: link, settings.host, settings.port, ssl=self._owner._tls)
