@@ -166,7 +166,7 @@ class SmppLeg:
             response_timeout_s=settings.response_timeout_s,
         )
         session = EsmeSession(loop.time(), limits)
-        link = Link(session, self._on_events, self._owner.report_ready)
+        link = Link(session, self._on_events, self._owner.report_ready, may_write=self._owner.sink.may_send)
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
                 await self._connect(link)
