@@ -179,6 +179,7 @@ class TestAnswers:
         assert outcome == Accepted("")
         assert counters.bad_pdus == 0
 
+    # SMPP-15
     @pytest.mark.parametrize("octets", [b"9" * 80 + b"\0", b"unterminated"], ids=["80 octets", "unterminated"])
     async def test_row_ill_formed_id_is_accepted_and_counted(self, octets):
         outcome, counters = await submitted(lambda sequence: encode(Raw(Command.SUBMIT_SM_RESP, octets), sequence))
