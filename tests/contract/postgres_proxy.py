@@ -41,6 +41,8 @@ class Proxy:
         self.may_commit = asyncio.Event()
         """Lets a commit that is held go on to the server, whose client is gone."""
         self.open_to_new = True
+        self.cut_at = b""
+        """The next connection on which this is sent is cut before it has arrived."""
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -71,6 +73,9 @@ class Proxy:
         single = b""
         try:
             while chunk := await reader.read(1 << 16):
+                if self.cut_at and self.cut_at in chunk:
+                    self.cut_at = b""
+                    return
                 if SINGLE in chunk:
                     single = name_of_parsed(chunk)
                 if self.fate != "pass" and commits(chunk, single):

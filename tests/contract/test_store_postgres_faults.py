@@ -154,17 +154,50 @@ async def test_of_a_group_whose_answer_was_lost_each_call_hears_its_own(network:
     paid, unpaid = remote.batch(ada, [4915100000001]), remote.batch(bob, [4915100000002])
     numbered = remote.batch(ada, [4915100000003], number=7)
     network.fate = "reply lost"
+    calls = [asyncio.ensure_future(remote.ledger.admit(batch)) for batch in (paid, unpaid, numbered)]
     async with asyncio.timeout(20):
-        ends = await asyncio.gather(
-            *(remote.ledger.admit(batch) for batch in (paid, unpaid, numbered)), return_exceptions=True
-        )
-    assert ends[0] == paid.batch_id
-    assert [type(end) for end in ends[1:]] == [LedgerUnavailable] * 2
+        await network.hit.wait()
+        network.open_to_new = False
+        with pytest.raises(LedgerUnavailable):  # of this one nothing was sent: it need not wait for the database
+            await calls[2]
+        assert not calls[0].done() and not calls[1].done()
+        network.open_to_new = True
+        assert await calls[0] == paid.batch_id
+        with pytest.raises(LedgerUnavailable):
+            await calls[1]
     assert await remote.credits(ada) == 99_000
     assert await remote.ledger.admit(numbered) == numbered.batch_id
     with pytest.raises(NoCredits):
         await remote.ledger.admit(unpaid)
     assert (await remote.credits(ada), await remote.credits(bob)) == (98_000, 500)
+
+
+async def test_what_one_statement_has_written_does_not_wait_for_the_rest_of_its_group(
+    network: Proxy, remote: Bench
+) -> None:
+    ada = await remote.account()
+    first, numbered = remote.batch(ada, [4915100000001]), remote.batch(ada, [4915100000003], number=7)
+    passed = asyncio.ensure_future(remote.ledger.admit(first))
+    held = asyncio.ensure_future(remote.ledger.admit(numbered))
+    async with asyncio.timeout(20):
+        await passed
+        network.fate = "held"
+        await network.hit.wait()
+        assert not held.done()
+        network.may_commit.set()
+        assert await held == numbered.batch_id
+
+
+# PROMISE-2
+async def test_a_commit_is_asked_about_until_all_is_known(network: Proxy, remote: Bench) -> None:
+    """The connection that asks is lost, too, between the question whether it happened and the one for its answers."""
+    ada = await remote.account()
+    batch = remote.batch(ada, [4915100000001])
+    network.fate, network.cut_at = "reply lost", b"SELECT b.batch_id FROM unnest"
+    async with asyncio.timeout(20):
+        assert await remote.ledger.admit(batch) == batch.batch_id
+    assert not network.cut_at, "it was asked on a connection that was lost"
+    assert await remote.credits(ada) == 99_000
 
 
 async def test_while_a_commit_is_in_doubt_its_callers_wait_and_others_go_on(network: Proxy, remote: Bench) -> None:

@@ -181,8 +181,8 @@ def dead_node_claims() -> None:
 def pushes_of_others() -> None:
     """A push is settled by whoever says so, though it is another node's now."""
     use_plain_loop()
-    _rewrite("delete_pushes", "p.owner = $4", "$4::bigint IS NOT NULL")
-    _rewrite("reschedule_pushes", "p.owner = $7", "$7::bigint IS NOT NULL")
+    for query, owner in (("end_pushes", "$4"), ("reschedule_pushes", "$7")):
+        _rewrite(query, f"owner = {owner}", f"owner = owner + 0 * {owner}")
 
 
 def refund_of_one() -> None:
@@ -203,10 +203,10 @@ def doubt_is_no() -> None:
 def _decide(verdict: Callable[[int, int], int]) -> None:
     from aldis.store.postgres.lane import Lane
 
-    async def guess(self: Any, line: int) -> int:
-        return verdict(line, self._number)
+    async def guess(self: Any, doubt: Any) -> bool:
+        return verdict(doubt.line, self._number) == doubt.number
 
-    Lane._close_line = guess  # type: ignore[method-assign]
+    Lane._is_committed = guess  # type: ignore[method-assign]
 
 
 def _rewrite(query: str, old: str, new: str) -> None:

@@ -17,7 +17,7 @@ TIME_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5,
 class Job:
     """One call: a verb over its items, and who waits for it."""
 
-    __slots__ = ("error", "future", "is_done", "items", "result", "verb", "weight")
+    __slots__ = ("error", "future", "items", "result", "verb", "weight")
 
     def __init__(self, verb: Any, items: Sequence[Any], weight: int, future: "asyncio.Future[Any]") -> None:
         """Take what to do; `result` or `error` says what came of it."""
@@ -27,16 +27,9 @@ class Job:
         self.future = future
         self.result: Sequence[Any] = ()
         self.error: BaseException | None = None
-        self.is_done = False
-        """Whether it is on disk already, whatever becomes of the others of its group."""
-
-    def fail(self, error: BaseException) -> None:
-        """Note why nothing came of it, unless something did."""
-        if not self.is_done:
-            self.error = error
 
     def answer(self) -> None:
-        """Tell who waits."""
+        """Tell who waits, unless that was done before."""
         if self.future.done():
             return
         if self.error is not None:

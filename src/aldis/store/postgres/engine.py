@@ -279,7 +279,7 @@ class PostgresStore:
             if await connection.fetchval("SELECT pg_try_advisory_lock($1)", partitions.LOCK):
                 try:
                     is_done = await partitions.tidy(connection, now, self._retention_ms)
-                    await connection.execute(SQL["forget_commits"], now - FORGET_COMMITS_MS)
+                    await connection.execute(SQL["forget_commits"], FORGET_COMMITS_MS)
                 finally:
                     await connection.execute("SELECT pg_advisory_unlock($1)", partitions.LOCK)
                 self._tables_at = now + (TABLES_EVERY_MS if is_done else TABLES_AGAIN_MS)

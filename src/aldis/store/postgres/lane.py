@@ -1,4 +1,4 @@
-"""Group commit on a connection: what waits is folded into one transaction.
+"""Group commit on a connection: what waits is folded into one transaction, or into one statement that is one.
 
 A lane is one connection with a queue in front of it. While a transaction runs, the next group gathers.
 """
@@ -125,12 +125,12 @@ class Shortcut(NamedTuple):
     """How a verb does with one statement, which commits itself, what it does with several in a transaction.
 
     Each round trip to the database waits for a turn of the event loop: with one in place of four, twice as many items
-    pass.
+    pass. What a group's calls get done this way is done before the rest of them.
     """
 
     verb: Verb
     fits: Callable[[Sequence[Any]], bool]
-    """Whether a call's items may go this way."""
+    """Whether a call's items may go this way; then all or none of them are answered and written."""
     run: Callable[[Tx, list[Any]], Awaitable[Sequence[Any]]]
     """Answers item by item; None for one that must go the long way, of which nothing was written."""
     recall: Callable[[Connection, list[Any]], Awaitable[Sequence[Any]]]
@@ -138,22 +138,22 @@ class Shortcut(NamedTuple):
 
 
 class _InDoubt(Exception):
-    """The connection was lost during the commit."""
+    """The connection was lost while something may have been committed."""
 
     def __init__(self, line: int, number: int | None, tx: Tx, to_recall: Sequence[Job] = ()) -> None:
-        """Take the connection, the transaction's number on it, None if it has written nothing, and what it did.
+        """Take what is known of the transaction.
 
         Args:
             line: The connection.
-            number: The transaction's on it.
+            number: The transaction's on it; None if it has written nothing.
             tx: What it did.
-            to_recall: Jobs whose answers were lost too, of a shortcut.
+            to_recall: Jobs whose answers were lost, too: those of a shortcut.
         """
         super().__init__(line, number)
-        self.to_recall = to_recall
         self.line = line
         self.number = number
         self.tx = tx
+        self.to_recall = to_recall
 
 
 class _Done(NamedTuple):
@@ -163,10 +163,10 @@ class _Done(NamedTuple):
 
 
 class Lane:
-    """Runs verbs in groups on a connection of its own, each group one transaction.
+    """Runs verbs in groups on a connection of its own, each group one transaction, after what a shortcut takes of it.
 
     A job whose verb fails is run again alone under a savepoint, so that it fails alone. When the connection is lost,
-    the group is refused, unless that happened during the commit: then the database is asked what became of it.
+    the group is refused, unless it may have been committed: then the database is asked what became of it.
     """
 
     def __init__(
@@ -296,7 +296,7 @@ class Lane:
             self._must_write = self._must_write or not is_lost(error)
         answer = error if isinstance(error, OurError) else unavailable(error)
         for job in group:
-            job.fail(answer)
+            job.error = answer
         log.error("commit failed", lane=self.name, problem=self._problem or repr(error), jobs=len(group))
 
     def _drop(self, problem: str) -> None:
@@ -338,12 +338,12 @@ class Lane:
 
     async def _transact(self, group: list[Job]) -> _Done:
         connection = await self._connected()
-        if self._shortcut is not None:
-            group = await self._take_shortcut(connection, self._shortcut, group)
-            if not group:
-                return _Done(Effects(), set(), True)
         for _ in range(CONFLICT_TRIES):
             try:
+                if self._shortcut is not None:
+                    group = await self._take_shortcut(connection, self._shortcut, group)
+                    if not group:
+                        return _Done(Effects(), set(), wrote=True)
                 return await self._try(connection, group, self._run_folded)
             except CONFLICT:
                 continue
@@ -357,8 +357,12 @@ class Lane:
         raise LedgerUnavailable
 
     async def _take_shortcut(self, connection: Connection, shortcut: Shortcut, group: list[Job]) -> list[Job]:
-        """Do what one statement can; returns the jobs that must go the long way."""
-        fitting = [job for job in group if job.verb is shortcut.verb and shortcut.fits(job.items)]
+        """Do, and answer, what one statement can; returns the jobs that must go the long way."""
+        fitting: list[Job] = []
+        others: list[Job] = []
+        for job in group:
+            is_fit = job.verb is shortcut.verb and shortcut.fits(job.items)
+            (fitting if is_fit else others).append(job)
         if not fitting:
             return group
         self._number += 1
@@ -366,14 +370,12 @@ class Lane:
         try:
             share_out(fitting, await shortcut.run(tx, items_of(fitting)))
         except Exception as error:
-            if is_lost(error):
-                raise _InDoubt(self._line, self._number, tx, fitting) from error
-            if is_outage(error):
-                raise
-            return group  # nothing was written: the long way finds out whose fault it is
-        for job in fitting:
-            job.is_done = None not in job.result
-        return [job for job in group if not job.is_done]
+            if isinstance(error, asyncpg.PostgresError | ValueError) and not is_lost(error):
+                raise  # nothing was written
+            _answer_all(others, LedgerUnavailable())
+            raise _InDoubt(self._line, self._number, tx, fitting) from error
+        _answer_all([job for job in fitting if None not in job.result])
+        return others + [job for job in fitting if None in job.result]
 
     async def _try(
         self, connection: Connection, group: list[Job], body: Callable[[Tx, list[Job]], Awaitable[None]]
@@ -450,30 +452,16 @@ class Lane:
         """Ask the database, once it answers again, whether a transaction was committed."""
         is_there = False
         try:
-            is_there = doubt.number is None or await self._close_line(doubt.line) == doubt.number
+            is_there = doubt.number is None or await self._is_committed(doubt)
             log.warning("a commit was in doubt", lane=self.name, jobs=len(group), committed=is_there)
-            if is_there and doubt.to_recall:
-                await self._recall(doubt.to_recall)
         finally:  # also of a lane that is closed before the database has answered
-            for job in group:
-                if not is_there or (doubt.to_recall and not job.is_done):
-                    job.fail(LedgerUnavailable())
+            for job in group if not is_there else [job for job in doubt.to_recall if None in job.result]:
+                job.error = LedgerUnavailable()
             done = _Done(doubt.tx.effects, doubt.tx.rings, wrote=True) if is_there else None
             self._resolve(group, done, weight)
 
-    async def _recall(self, jobs: Sequence[Job]) -> None:
-        """Find out what a shortcut that was committed has answered."""
-        assert self._shortcut is not None
-        connection = await connect(self._url, f"{self.name} doubt", keep_plans=False)
-        try:
-            share_out(jobs, await self._shortcut.recall(connection, items_of(jobs)))
-        finally:
-            connection.terminate()
-        for job in jobs:
-            job.is_done = None not in job.result
-
-    async def _close_line(self, line: int) -> int:
-        """Return the number of a lost connection's last commit, after which there is none; it may take long.
+    async def _is_committed(self, doubt: _InDoubt) -> bool:
+        """Close the lost connection's line and look what was committed last on it, however long it takes to learn it.
 
         Who waits gets no answer meanwhile: any could be false.
         """
@@ -481,12 +469,26 @@ class Lane:
             try:
                 connection = await connect(self._url, f"{self.name} doubt", keep_plans=False)
                 try:
-                    return int(await connection.fetchval(SQL["close_line"], line))
+                    return await self._ask(connection, doubt)
                 finally:
                     connection.terminate()
             except Exception as error:  # noqa: BLE001 - it is asked again
                 log.warning("the database does not say yet what became of a commit", error=words_of(error))
             await asyncio.sleep(DOUBT_PAUSE_S)
+
+    async def _ask(self, connection: Connection, doubt: _InDoubt) -> bool:
+        if await connection.fetchval(SQL["close_line"], doubt.line) != doubt.number:
+            return False
+        if doubt.to_recall:
+            assert self._shortcut is not None
+            share_out(doubt.to_recall, await self._shortcut.recall(connection, items_of(doubt.to_recall)))
+        return True
+
+
+def _answer_all(jobs: Sequence[Job], error: Exception | None = None) -> None:
+    for job in jobs:
+        job.error = error
+        job.answer()
 
 
 def is_known(error: Exception | None) -> bool:

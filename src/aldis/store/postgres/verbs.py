@@ -59,7 +59,10 @@ async def admit(tx: Tx, batches: list[NewBatch]) -> list[Admission]:
 
 
 def fits_at_once(batches: Sequence[NewBatch]) -> bool:
-    """Tell whether a call's batches can be admitted with one statement: those with a number or pushes can't."""
+    """Tell whether a call's batches can be admitted with one statement.
+
+    Those with a number or pushes can't; of one account and day, all of them are admitted or none is.
+    """
     first = batches[0]
     return not any(
         batch.stop_dup_id or batch.pushes or batch.account_id != first.account_id or _day(batch) != _day(first)
@@ -74,7 +77,7 @@ def _day(batch: NewBatch) -> int:
 async def admit_at_once(tx: Tx, batches: list[NewBatch]) -> list[Admission | None]:
     """T1 with one statement: write the batches of all accounts that can pay for the whole of theirs.
 
-    An account that can't pay for all, or would go over its quota, is left to `admit`, which judges in order of arrival.
+    An account that can't pay for all, or would go over its quota, is left to `admit`, which judges one by one.
     """
     day = _day(batches[0])
     charges: dict[int, list[int]] = {}
@@ -85,10 +88,8 @@ async def admit_at_once(tx: Tx, batches: list[NewBatch]) -> list[Admission | Non
         charge = charges.setdefault(batch.account_id, [batch.account_id, 0, 0])
         charge[1] += batch.charge_milli
         charge[2] += batch.counted
-    messages = [(*row, batch.parts) for batch in batches for row in batch.messages]
-    written = columns([_batch_row(batch) for batch in batches])
     paying = columns([(*charges[account_id],) for account_id in sorted(charges)])
-    found = await tx.write("admit_at_once", *written, *columns(messages, _MESSAGE_COLUMNS), *paying, day)
+    found = await tx.write("admit_at_once", *_new_columns(batches), *paying, day)
     paid = {row[1] for row in found}
     return [Admission(Verdict.ADMITTED, one.batch_id) if one.account_id in paid else None for one in batches]
 
@@ -124,13 +125,17 @@ async def _find_duplicates(tx: Tx, batches: list[NewBatch]) -> dict[tuple[int, i
 
 
 async def _write_batches(tx: Tx, batches: list[NewBatch], charges: list[rows.Row]) -> None:
-    messages = [(*row, batch.parts) for batch in batches for row in batch.messages]
-    written = columns([_batch_row(batch) for batch in batches])
-    await tx.write("admit", *written, *columns(messages, _MESSAGE_COLUMNS), *columns(charges))
+    await tx.write("admit", *_new_columns(batches), *columns(charges))
     await _put_pushes(tx, list(chain.from_iterable(batch.pushes for batch in batches)))
     numbers = [(one.account_id, one.stop_dup_id, one.batch_id) for one in batches if one.stop_dup_id]
     if numbers:
         await tx.run("insert_duplicates", *columns(numbers))
+
+
+def _new_columns(batches: list[NewBatch]) -> list[list[Any]]:
+    """Return the columns of new batches, then those of their messages."""
+    messages = [(*row, batch.parts) for batch in batches for row in batch.messages]
+    return columns([_batch_row(batch) for batch in batches]) + columns(messages, _MESSAGE_COLUMNS)
 
 
 def _batch_row(batch: NewBatch) -> rows.Row:

@@ -557,8 +557,8 @@ ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETU
 -- The number of a connection's last commit, after waiting for the end of one that is under way; nothing is committed
 -- under its name from then on. A closed line keeps its number n as -1 - n.
 INSERT INTO commits AS c (line, number, at) VALUES ($1, -1, (extract(epoch FROM now()) * 1000)::bigint)
-ON CONFLICT (line) DO UPDATE SET number = least(c.number, -1 - c.number) RETURNING -1 - c.number;
+ON CONFLICT (line) DO UPDATE SET number = least(c.number, -1 - c.number), at = EXCLUDED.at RETURNING -1 - c.number;
 
 -- name: forget_commits
--- Drops the numbers of connections that have not written since a time.
-DELETE FROM commits WHERE at < $1;
+-- Drops the numbers of connections that have not written for so many milliseconds, by the server's own clock.
+DELETE FROM commits WHERE at < (extract(epoch FROM now()) * 1000)::bigint - $1;
