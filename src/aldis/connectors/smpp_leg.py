@@ -63,7 +63,7 @@ class SmppLeg:
         self._is_leaving = False  # it ends because we want it to
         self._bound_at: float | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
-        self._line = LinkLog(owner.name, number)
+        self._line = LinkLog(owner.name, number, type(request).__name__.removeprefix("Bind").lower())
         self._questions = Questions(owner.name)
 
     @property
