@@ -65,6 +65,7 @@ class Site:
     async def submit(self, parts: list[OutboundPart]) -> list[Event]:
         """Send parts, wait for the outcome of each, and return the submit_sm PDUs that the peer saw of them."""
         before = len(self.peer.heard("submit_sm"))
+        await self.sink.eventually(lambda: self.connector.capacity() >= len(parts))
         assert self.connector.submit(parts) == len(parts)
         await self.sink.until(lambda: all(self.sink.outcome_of(part) is not None for part in parts))
         return (await self.peer.receives("submit_sm", before + len(parts)))[before:]

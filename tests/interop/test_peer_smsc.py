@@ -6,7 +6,7 @@ import pytest
 from tests.interop.esme_site import BAD_DESTINATION, NUMBER, THROTTLED, VALID_UNTIL, connected, parts_of
 from tests.interop.peers import NPM, PERL, Peer
 
-from aldis.connectors.base import Refused
+from aldis.connectors.base import Accepted, Refused
 from aldis.connectors.testing import RecordingSink
 from aldis.model.types import Dca
 from aldis.text.segment import concat_reference
@@ -14,9 +14,7 @@ from aldis.text.segment import concat_reference
 pytestmark = pytest.mark.parametrize("kind", [NPM, PERL], ids=str)
 
 EXTENDED = "Fee: 5 € [net] {a|b} ~^\\ @£$ ÅØ Δ_Ω §¿"
-RECEIPT = (
-    "id:{id} sub:001 dlvrd:001 submit date:2611230901 done date:2611230902 stat:{state} err:{error} text:Fee: 5"
-)
+RECEIPT = "id:{id} sub:001 dlvrd:001 submit date:2611230901 done date:2611230902 stat:{state} err:{error} text:Fee: 5"
 FROM_NETWORK = {
     "source_addr_ton": 1, "source_addr_npi": 1, "source_addr": str(NUMBER), "destination_addr": "Aldis",
     "dest_addr_ton": 5, "data_coding": 0,
@@ -31,7 +29,7 @@ def octets(text: str) -> str:
 async def test_a_transceiver_binds_with_what_it_was_given(kind: Peer) -> None:
     async with connected(kind) as site:
         await site.bound()
-        [bind] = site.peer.heard("bind_transceiver")
+        [bind] = await site.peer.receives("bind_transceiver")
         wanted = {"system_id": "aldis", "password": "secret", "system_type": "VMA", "interface_version": 0x34}
         assert {name: bind["fields"][name] for name in wanted} == wanted
 
@@ -92,7 +90,7 @@ async def test_parts_carry_the_header_that_joins_them(kind: Peer, text: str, dca
         assert len(seen) == count
         assert "".join(event["text"] for event in seen) == text
         reference = concat_reference(parts[0].message_id)
-        head = {NPM: b"\0\3%c", PERL: b"\5\0\3%c"}[kind] % reference  # npm tells the elements, without their total length
+        head = {NPM: b"\0\3%c", PERL: b"\5\0\3%c"}[kind] % reference  # npm: the elements alone
         assert [event["udh"] for event in seen] == [(head + bytes((count, at))).hex() for at in range(1, count + 1)]
         assert {event["fields"]["esm_class"] for event in seen} == {0x40}
 
@@ -199,8 +197,9 @@ async def test_a_connector_that_is_drained_unbinds(kind: Peer) -> None:
         await site.bound()
         assert site.connector.submit(parts_of("the last one")) == 1
         await site.connector.drain(5)
-        [(_, outcome)] = site.sink.outcomes
-        assert outcome == site.sink.outcomes[0][1]
+        [submitted] = site.peer.heard("submit_sm")
+        assert [outcome for _, outcome in site.sink.outcomes] == [Accepted(submitted["message_id"])]
+        await site.peer.receives("unbind")
         commands = [event["command"] for event in site.peer.events if "command" in event]
         assert commands == ["bind_transceiver", "submit_sm", "unbind"]
 
