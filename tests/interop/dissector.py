@@ -1,5 +1,6 @@
 """What tshark's dissector makes of a capture."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,10 @@ from tests.interop.peers import TSHARK, need, program
 
 _CHAT = 0x200000
 """The severity of what is no complaint: that a connection begins."""
+
+
+_NO_XML = re.compile(r"[\x00-\x08\x0B\x0C\x0E-\x1F]")
+"""Where a text has such characters, tshark writes them as they are."""
 
 
 @dataclass
@@ -48,7 +53,7 @@ def dissect(capture: Path) -> Dissection:
         check=True,
         timeout=60,
     )
-    packets = ElementTree.fromstring(run.stdout).findall("packet")
+    packets = ElementTree.fromstring(_NO_XML.sub("?", run.stdout.decode(errors="replace"))).findall("packet")
     return Dissection(
         [pdu for packet in packets for pdu in _pdus(packet)],
         [complaint for packet in packets for complaint in _complaints(packet)],

@@ -35,10 +35,15 @@ from aldis.smpp.receipt import MESSAGE_STATES, format_receipt, receipt_tlvs
 
 ID = "0123456789"
 UNKNOWN_COMMAND = 0x111
-_TO = {"dest_addr_ton": 1, "dest_addr_npi": 1, "destination_addr": b"447700900123"}
-_FROM = {"source_addr_ton": 5, "source_addr_npi": 0, "source_addr": b"Aldis"}
-_BACK = {"source_addr_ton": 1, "source_addr_npi": 1, "source_addr": b"447700900123", "destination_addr": b"Aldis"}
-_TIMES = {"schedule_delivery_time": b"270115080000000+", "validity_period": b"000002000000000R"}
+_TO: dict[str, Any] = {"dest_addr_ton": 1, "dest_addr_npi": 1, "destination_addr": b"447700900123"}
+_FROM: dict[str, Any] = {"source_addr_ton": 5, "source_addr_npi": 0, "source_addr": b"Aldis"}
+_BACK: dict[str, Any] = {
+    "source_addr_ton": 1,
+    "source_addr_npi": 1,
+    "source_addr": b"447700900123",
+    "destination_addr": b"Aldis",
+}
+_TIMES: dict[str, Any] = {"schedule_delivery_time": b"270115080000000+", "validity_period": b"000002000000000R"}
 _MANY = {
     Tlv.USER_MESSAGE_REFERENCE: b"\1\2", Tlv.SAR_MSG_REF_NUM: b"\0\7", Tlv.SAR_TOTAL_SEGMENTS: b"\2",
     Tlv.SAR_SEGMENT_SEQNUM: b"\1", 0x1400: b"vendor's",
@@ -48,7 +53,7 @@ _MANY = {
 def _receipt(state: str) -> DeliverSm:
     text = format_receipt(ID, state, submitted_at=1_704_110_400_000, done_at=1_704_110_465_000, text="hello")
     tlvs = {**receipt_tlvs(ID, state), Tlv.NETWORK_ERROR_CODE: b"\3\0\1"}
-    return DeliverSm(**_BACK, esm_class=4, short_message=text, tlvs=tlvs)  # type: ignore[arg-type]
+    return DeliverSm(**_BACK, esm_class=4, short_message=text, tlvs=tlvs)
 
 
 def _rich() -> list[Any]:

@@ -225,7 +225,7 @@ def test_the_oracle_reads_what_we_write_and_writes_the_same() -> None:
 
 
 def test_we_read_what_the_oracle_writes() -> None:
-    tlvs = [smpp34.Tlv(smpp34.TLV_RECEIPTED_MESSAGE_ID, b"abc\0"), smpp34.Tlv(0x1400, b"v")]
+    tlvs = [smpp34.Tlv(0x1E, b"abc\0"), smpp34.Tlv(0x1400, b"v")]
     made = smpp34.DeliverSm("447700900123", "Aldis", b"text", service_type="CMT", esm_class=4, tlvs=tlvs)
     header, pdu = decode(made.encode())
     assert header.command_id == DeliverSm.command_id
