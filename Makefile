@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
+PEERS := tests/interop/npm/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-postgres run test check fmt lint types floors bench fault docs lock clean
+.PHONY: help setup setup-postgres run test check fmt lint types floors interop peers bench fault docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,6 +51,16 @@ types: $(DEV)
 
 floors: $(DEV)
 	@$(BIN)/lint-imports
+
+interop: $(DEV) peers ## Try other implementations of SMPP against ours; tells which are missing, and how to install them
+	@$(BIN)/python -m pytest tests/interop $(ARGS)
+
+peers: ## Install those that npm has
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(PEERS); fi
+
+$(PEERS): tests/interop/npm/package-lock.json
+	@cd tests/interop/npm && npm ci --silent
+	@touch $@
 
 bench: $(DEV) ## Print the benchmark table, each figure beside its floor (LEDGER=postgres)
 	@$(BIN)/python -m tests.bench $(if $(LEDGER),--ledger $(LEDGER)) $(ARGS)

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import pytest
 import structlog
+from tests.interop import peers
 from tests.postgres import GIVEN, Binaries, Cluster, Missing, Server, find_binaries, fresh_database, remove
 from tests.stores import ENGINES, Engine, Postgres, Sqlite, postgres_opener
 
@@ -150,13 +151,22 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say how many tests had no server; or which one they had, for the header is not shown with -q."""
+    """Say how many tests had no server or peer; or which they had, for the header is not shown with -q."""
+    _tell_of_peers(terminalreporter)
     lacking = [one for one in terminalreporter.stats.get("skipped", ()) if NOT_FOUND in str(one.longrepr)]
     if lacking:
         said = str(find_binaries()).replace(NOT_FOUND, f"{NOT_FOUND}, {len(lacking)} tests skipped")
         terminalreporter.write_line(said, yellow=True, bold=True)
     elif config.stash[RUN].told():
         terminalreporter.write_line(described())
+
+
+def _tell_of_peers(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [one for outcome in ("passed", "failed") for one in terminalreporter.stats.get(outcome, ())]
+    for line in peers.lacking(str(one.longrepr) for one in terminalreporter.stats.get("skipped", ())):
+        terminalreporter.write_line(line, yellow=True, bold=True)
+    if any("interop" in one.keywords for one in reports):
+        terminalreporter.write_line(peers.described())
 
 
 @pytest.fixture(scope="session")

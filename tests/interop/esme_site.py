@@ -16,6 +16,8 @@ from aldis.connectors.testing import RecordingSink
 from aldis.model.types import Dca
 from aldis.text.segment import concat_reference, data_coding, split
 
+EXTENDED = "Fee: 5 € [net] {a|b} ~^\\ @£$ ÅØ Δ_Ω §¿"
+"""GSM text with characters that take an escape, and some that are not where ASCII has them."""
 NUMBER = 447700900123
 THROTTLED, BAD_DESTINATION = 447700900058, 447700900011
 STATUSES = {str(THROTTLED): 0x58, str(BAD_DESTINATION): 0x0B}

@@ -5,7 +5,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 REQUIRED = "ALDIS_TEST_PEERS_REQUIRED"
+"""The variable that names, with commas, the peers without which tests fail; 1: all."""
 NOT_FOUND = "SMPP peer not found"
 HERE = Path(__file__).parent
 _SEARCH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
@@ -88,7 +90,22 @@ def version_of(peer: Peer) -> str | None:
 def need(peer: Peer) -> None:
     """Skip the test, or fail it where peers are required, if this one is missing."""
     if version_of(peer) is None:
-        (pytest.fail if os.environ.get(REQUIRED) == "1" else pytest.skip)(f"{NOT_FOUND}: {peer}: {peer.install}")
+        (pytest.fail if is_required(peer) else pytest.skip)(f"{NOT_FOUND}: {peer} ({peer.install})")
+
+
+def is_required(peer: Peer) -> bool:
+    """Return whether a test without this peer fails, and is not skipped."""
+    names = os.environ.get(REQUIRED, "")
+    return names == "1" or peer.name in names.split(",")
+
+
+def lacking(reasons: Iterable[str]) -> list[str]:
+    """Return, from what skipped tests said, a line for each peer that was missing."""
+    found = Counter(match[0] for reason in reasons if (match := _SAID.search(reason)))
+    return [f"{said}: {count} tests skipped" for said, count in sorted(found.items())]
+
+
+_SAID = re.compile(rf"{NOT_FOUND}: .*?\)")
 
 
 def described() -> str:

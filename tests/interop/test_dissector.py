@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.interop.capture import ESME, SMSC, SMSC_PORT, Chunk, cut, relayed, write_pcap
+from tests.interop.capture import ESME, SMSC, SMSC_PORT, Chunk, Relay, cut, relayed, write_pcap
 from tests.interop.dissector import Dissected, Dissection, dissect
 from tests.interop.esme_site import now_ms, parts_of
 from tests.interop.mutations import PDUS, REFUSALS, SEEDS, framed
@@ -77,7 +77,7 @@ def _check_body(seen: Dissected, pdu: Any) -> None:
     assert seen.octets.get("smpp.opt_param_len", []) == [f"{len(value):04x}" for value in tlvs.values()]
 
 
-async def play(connector: SmppConnector, sink: RecordingSink, smsc: Smsc) -> None:
+async def play(connector: SmppConnector, sink: RecordingSink, smsc: Smsc, relay: Relay) -> None:
     """Have a session with everything that a connector sends and hears."""
     await sink.until(lambda: connector.is_bound)
     parts = [
@@ -100,7 +100,8 @@ async def play(connector: SmppConnector, sink: RecordingSink, smsc: Smsc) -> Non
     await sink.until(lambda: len(sink.outcomes) == len(parts))
     await sink.until(lambda: any(not one.is_receipt for one in sink.deliveries))
     await sink.eventually(lambda: smsc.receipts_kept == 0)
-    await asyncio.sleep(0.15)  # both sides find the line silent, and ask
+    answered = Command.ENQUIRE_LINK_RESP.to_bytes(4, "big")
+    await sink.eventually(lambda: any(chunk.data[4:8] == answered for chunk in relay.chunks))
     await connector.drain(5)
 
 
@@ -118,7 +119,7 @@ async def test_a_session_is_dissected_as_it_was_meant(tmp_path: Path) -> None:
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             group.create_task(connector.run())
-            await play(connector, sink, smsc)
+            await play(connector, sink, smsc, relay)
     said = {_ESME_PORT: cut(relay.said(ESME)), SMSC_PORT: cut(relay.said(SMSC))}
     dissection = await asyncio.to_thread(dissection_of, tmp_path, relay.chunks)
     assert dissection.complaints == []

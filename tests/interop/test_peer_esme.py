@@ -3,36 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
-from tests.interop.esme_site import now_ms
+from tests.interop.esme_site import EXTENDED, now_ms
 from tests.interop.peers import NPM, PERL, Peer
 from tests.interop.scripted import ScriptedPeer, started
+from tests.interop.seen import DELIVERED, FAILED, REFUSED, THROTTLED_ONCE, Seen
 
 from aldis.connectors.simulator import Smsc, SmscSettings
-from aldis.smpp.commands import DeliverSm, EsmClass, SubmitSm
+from aldis.smpp.commands import DeliverSm, EsmClass
 from aldis.text import gsm
 
 kinds = pytest.mark.parametrize("kind", [NPM, PERL], ids=str)
-
-DELIVERED, FAILED, REFUSED, THROTTLED_ONCE = "27820001111", "27820000050", "27820000109", "27820000105"
-EXTENDED = "Fee: 5 € [net] {a|b} ~^\\ @£$ ÅØ Δ_Ω §¿"
-
-
-@dataclass
-class Seen:
-    """An observer that keeps what the message centre saw."""
-
-    submits: list[tuple[SubmitSm, str]] = field(default_factory=list)
-    answered: list[tuple[str, int]] = field(default_factory=list)
-
-    def on_submit(self, system_id: str, pdu: SubmitSm, message_id: str) -> None:
-        assert system_id == "customer"
-        self.submits.append((pdu, message_id))
-
-    def on_receipt_answered(self, message_id: str, status: int) -> None:
-        self.answered.append((message_id, status))
 
 
 @dataclass
@@ -61,7 +44,7 @@ async def customer(
     kind: Peer, bind: str = "bind_transceiver", *, password: str = "secret", enquire_link_s: float = 30.0
 ) -> AsyncIterator[Site]:
     """Yield our message centre, and a peer that binds to it."""
-    seen = Seen()
+    seen = Seen("customer")
     settings = SmscSettings(passwords={"customer": "secret"}, receipt_delay_ms=1, enquire_link_s=enquire_link_s)
     async with Smsc(settings, now_ms, seen) as smsc:
         login = {"system_id": "customer", "password": password}

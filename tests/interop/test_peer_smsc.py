@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from tests.interop.esme_site import BAD_DESTINATION, NUMBER, THROTTLED, VALID_UNTIL, connected, parts_of
+from tests.interop.esme_site import BAD_DESTINATION, EXTENDED, NUMBER, THROTTLED, VALID_UNTIL, connected, parts_of
 from tests.interop.peers import NPM, PERL, Peer
 
 from aldis.connectors.base import Accepted, Refused
@@ -13,7 +13,6 @@ from aldis.text.segment import concat_reference
 
 pytestmark = pytest.mark.parametrize("kind", [NPM, PERL], ids=str)
 
-EXTENDED = "Fee: 5 € [net] {a|b} ~^\\ @£$ ÅØ Δ_Ω §¿"
 RECEIPT = "id:{id} sub:001 dlvrd:001 submit date:2611230901 done date:2611230902 stat:{state} err:{error} text:Fee: 5"
 FROM_NETWORK = {
     "source_addr_ton": 1, "source_addr_npi": 1, "source_addr": str(NUMBER), "destination_addr": "Aldis",

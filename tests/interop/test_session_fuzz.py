@@ -178,12 +178,12 @@ async def probed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     return before
 
 
-@pytest.mark.parametrize("kind", [BindTransceiver, BindTransmitter, BindReceiver], ids=lambda kind: kind.__name__)
-async def test_the_message_centre_answers_through_a_storm_of_bad_pdus(kind: Any) -> None:
+@pytest.mark.parametrize("bind", [BindTransceiver, BindTransmitter, BindReceiver], ids=lambda bind: bind.__name__)
+async def test_the_message_centre_answers_through_a_storm_of_bad_pdus(bind: Any) -> None:
     complaints = Complaints(asyncio.get_running_loop())
     async with Smsc(SmscSettings(receipt_delay_ms=1, resend_ms=60_000), now_ms) as smsc, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", smsc.port)
-        writer.write(encode(kind(b"id"), 1))
+        writer.write(encode(bind(b"id"), 1))
         told = 0
         for at, frame in enumerate(without_unbind(SEED, 5_000)):
             writer.write(frame)
