@@ -286,17 +286,19 @@ def test_decisions_are_numbered_without_a_gap() -> None:
 _FOREIGN = re.compile(
     r"(?<![\w.:/])/(?:work|home|root|Users)/\w|/tmp/\w|--(?:extra-)?index-url|--trusted-host|--find-links|/simple\b"
 )
-_TEXT = {".md", ".py", ".toml", ".txt", ".sql", ".yml", ".yaml", ".ini", ".cfg", ""}
+_TEXT = {".md", ".py", ".toml", ".txt", ".sql", ".yml", ".yaml", ".ini", ".cfg", ".js", ".pl", ".json", ""}
+_NOT_OURS = {"__pycache__", "node_modules"}
 
 
 def repository_files() -> list[Path]:
     folders = [ROOT / name for name in ("docs", "src", "tests", "requirements", ".ci", ".github")]
     found = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     found += [path for path in ROOT.iterdir() if path.is_file()]
-    return [p for p in found if p.suffix in _TEXT and "__pycache__" not in p.parts and p != Path(__file__).resolve()]
+    return [p for p in found if p.suffix in _TEXT and not _NOT_OURS & {*p.parts} and p != Path(__file__).resolve()]
 
 
 def test_no_file_names_a_machine_or_a_package_host() -> None:
+    assert '"resolved"' not in read(ROOT / "tests/interop/npm/package-lock.json")
     for path in repository_files():
         lines = path.read_text(encoding="utf-8").splitlines()
         assert [line for line in lines if _FOREIGN.search(line) and "--no-emit-index-url" not in line] == [], named(

@@ -19,7 +19,7 @@ from aldis.text.segment import concat_reference, data_coding, split
 EXTENDED = "Fee: 5 € [net] {a|b} ~^\\ @£$ ÅØ Δ_Ω §¿"
 """GSM text with characters that take an escape, and some that are not where ASCII has them."""
 NUMBER = 447700900123
-THROTTLED, BAD_DESTINATION = 447700900058, 447700900011
+THROTTLED, BAD_DESTINATION, NACKED, WITHOUT_ID = 447700900058, 447700900011, 447700900003, 447700900000
 STATUSES = {str(THROTTLED): 0x58, str(BAD_DESTINATION): 0x0B}
 VALID_UNTIL = 1_800_000_000_000  # 2027-01-15 08:00:00 UTC
 
@@ -79,10 +79,10 @@ class Site:
         assert given == [Accepted(event["message_id"]) for event in seen]
         return seen
 
-    async def delivery(self, **how: Any) -> Delivery:
-        """Have the peer send a deliver_sm, and return what the sink heard of it."""
+    async def delivery(self, do: str = "deliver_sm", **how: Any) -> Delivery:
+        """Have the peer send a deliver_sm or data_sm, and return what the sink heard of it."""
         before = len(self.sink.deliveries)
-        self.peer.tell("deliver_sm", **how)
+        self.peer.tell(do, **how)
         await self.sink.until(lambda: len(self.sink.deliveries) > before)
         return self.sink.deliveries[before]
 
@@ -92,7 +92,8 @@ async def connected(
     kind: Peer, *, password: str = "secret", sink: RecordingSink | None = None, **changes: Any
 ) -> AsyncIterator[Site]:
     """Yield a connector that runs against a peer, which wants the password "secret"."""
-    script = {"role": "smsc", "password": "secret", "statuses": STATUSES}
+    script = {"role": "smsc", "password": "secret", "statuses": STATUSES, "nacked": str(NACKED)}
+    script["without_id"] = str(WITHOUT_ID)
     async with started(kind, script) as peer, asyncio.TaskGroup() as group:
         await peer.until(lambda: peer.events, "the peer does not listen")
         given = {"host": "127.0.0.1", "port": peer.events[0]["port"], "reconnect_min_s": 0.05}

@@ -3,7 +3,17 @@
 from datetime import UTC, datetime
 
 import pytest
-from tests.interop.esme_site import BAD_DESTINATION, EXTENDED, NUMBER, THROTTLED, VALID_UNTIL, connected, parts_of
+from tests.interop.esme_site import (
+    BAD_DESTINATION,
+    EXTENDED,
+    NACKED,
+    NUMBER,
+    THROTTLED,
+    VALID_UNTIL,
+    WITHOUT_ID,
+    connected,
+    parts_of,
+)
 from tests.interop.peers import NPM, PERL, Peer
 
 from aldis.connectors.base import Accepted, Refused
@@ -139,6 +149,41 @@ async def test_a_receipt_whose_tlvs_say_it_all_needs_no_text(kind: Peer, state: 
         heard = await site.delivery(fields={**FROM_NETWORK, "esm_class": 4}, octets="", octet_tlvs=tlvs, tlvs=plain)
         assert (heard.is_receipt, heard.upstream_id, heard.state) == (True, upstream_id, word)
         assert (heard.error, heard.is_final) == ("042", word != "ACCEPTD")
+
+
+async def test_a_receipt_may_come_as_message_payload_or_as_data_sm(kind: Peer) -> None:
+    async with connected(kind) as site:
+        await site.bound()
+        [first, second] = [(await site.accepted(parts_of(text)))[0]["message_id"] for text in ("one", "two")]
+        text = RECEIPT.format(id=first, state="EXPIRED", error="001")
+        payload = {"message_payload": octets(text)}
+        heard = await site.delivery(fields={**FROM_NETWORK, "esm_class": 4}, octets="", octet_tlvs=payload)
+        assert (heard.upstream_id, heard.state, heard.error) == (first, "EXPIRED", "001")
+        payload = {"message_payload": octets(RECEIPT.format(id=second, state="DELIVRD", error="000"))}
+        heard = await site.delivery("data_sm", fields={**FROM_NETWORK, "esm_class": 4}, octet_tlvs=payload)
+        assert (heard.is_receipt, heard.upstream_id, heard.state) == (True, second, "DELIVRD")
+        for command in ("deliver_sm_resp", "data_sm_resp"):
+            [answer] = await site.peer.receives(command)
+            assert (answer["status"], answer["fields"]["message_id"]) == (0, "")
+
+
+# SMPP-8
+async def test_a_generic_nack_refuses_and_the_session_goes_on(kind: Peer) -> None:
+    async with connected(kind) as site:
+        await site.bound()
+        [part] = parts_of("hello", msisdn=NACKED)
+        await site.submit([part])
+        assert site.sink.outcome_of(part) == Refused(0x03, retryable=False)
+        await site.accepted(parts_of("and on"))
+
+
+# SMPP-15
+async def test_a_submit_that_is_accepted_without_an_id_is_accepted(kind: Peer) -> None:
+    async with connected(kind) as site:
+        await site.bound()
+        [part] = parts_of("hello", msisdn=WITHOUT_ID)
+        await site.submit([part])
+        assert site.sink.outcome_of(part) == Accepted("")
 
 
 @pytest.mark.parametrize(("text", "coding"), [(EXTENDED, 0), ("Στοπ 😀", 8)], ids=["gsm", "ucs2"])

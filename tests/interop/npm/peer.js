@@ -1,5 +1,6 @@
 // npm's smpp as message centre or ESME: told what to do by lines of JSON on stdin, tells what it sees by lines on stdout.
-// The one argument is JSON: {role: "smsc", password, statuses} or {role: "esme", port, bind, system_id, password}.
+// The one argument is JSON: {role: "esme", port, bind, system_id, password}, or {role: "smsc", password, statuses, nacked,
+// without_id}: the status for each number that is refused, and the numbers answered by generic_nack, and without an id.
 'use strict';
 
 const readline = require('readline');
@@ -46,6 +47,7 @@ function answer(pdu) {
   }
   if (pdu.command === 'submit_sm') {
     const status = settings.statuses[pdu.destination_addr] || 0;
+    if (pdu.destination_addr === settings.without_id) return {};
     return status ? { command_status: status } : { message_id: 'npm-' + String(++ids).padStart(4, '0') };
   }
   return {};
@@ -58,6 +60,9 @@ function serve(session) {
     if (pdu.isResponse()) return tell(event);
     const options = answer(pdu);
     tell({ ...event, message_id: options.message_id });
+    if (pdu.command === 'submit_sm' && pdu.destination_addr === settings.nacked) {
+      return session.send(new smpp.PDU('generic_nack', { sequence_number: pdu.sequence_number, command_status: 3 }));
+    }
     session.send(pdu.response(options));
     if (pdu.command === 'unbind') session.close();
   });

@@ -1,5 +1,7 @@
 # Perl's Net::SMPP as message centre or ESME: told what to do by lines of JSON on stdin, tells what it sees by lines on
-# stdout. The one argument is JSON: {role: "smsc", password, statuses} or {role: "esme", port, bind, system_id, password}.
+# stdout. The one argument is JSON: {role: "esme", port, bind, system_id, password}, or {role: "smsc", password, statuses,
+# nacked, without_id}: the status for each number that is refused, and the numbers answered by generic_nack, and without
+# an id.
 use strict;
 use warnings;
 
@@ -64,9 +66,11 @@ sub bind_status {
 sub answer_submit {
     my ($session, $pdu, $event) = @_;
     my $status = $settings->{statuses}{$pdu->{destination_addr}} // 0;
-    my $id = $status ? '' : sprintf('perl-%04d', ++$ids);
+    my $number = $pdu->{destination_addr};
+    my $id = $status || $number eq $settings->{without_id} ? '' : sprintf('perl-%04d', ++$ids);
     $event->{message_id} = $id;
     tell_line($event);
+    return $session->generic_nack(seq => $pdu->{seq}, status => 3) if $number eq $settings->{nacked};
     $session->submit_sm_resp(seq => $pdu->{seq}, status => $status, message_id => $id);
 }
 
