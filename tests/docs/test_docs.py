@@ -287,7 +287,7 @@ _FOREIGN = re.compile(
     r"(?<![\w.:/])/(?:work|home|root|Users)/\w|/tmp/\w|--(?:extra-)?index-url|--trusted-host|--find-links|/simple\b"
 )
 _TEXT = {".md", ".py", ".toml", ".txt", ".sql", ".yml", ".yaml", ".ini", ".cfg", ".js", ".pl", ".json", ""}
-_NOT_OURS = {"__pycache__", "node_modules"}
+_NOT_OURS = {".git", "__pycache__", "node_modules"}
 
 
 def repository_files() -> list[Path]:

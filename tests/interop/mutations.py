@@ -145,8 +145,9 @@ def add_octets(rng: random.Random, pdu: bytes) -> bytes:
 
 
 def lengthen_a_string(rng: random.Random, pdu: bytes) -> bytes:
-    at = rng.randint(HEADER_LENGTH, len(pdu))
-    return framed(pdu[:at] + bytes([rng.choice(b"7a\xe9")]) * rng.choice((1, 8, 21, 70, 300)) + pdu[at:])
+    ends = [at for at in range(HEADER_LENGTH, min(len(pdu), 100)) if pdu[at] == 0]
+    at = rng.choice((*ends, len(pdu)))
+    return framed(pdu[:at] + bytes([rng.choice(b"7a\xe9")]) * rng.choice((1, 3, 9, 16, 70, 300)) + pdu[at:])
 
 
 def tamper_with_tlvs(rng: random.Random, pdu: bytes) -> bytes:
