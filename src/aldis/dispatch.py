@@ -287,6 +287,7 @@ class Dispatch:
             self._down_since.pop(name, None)
             return Way(True, 0.0)
         if not connector.held:
+            self._down_since.pop(name, None)
             return Way(False, 0.0)
         return Way(False, now - self._down_since.setdefault(name, now))
 

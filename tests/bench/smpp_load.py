@@ -68,6 +68,9 @@ class Feeder:
     def done(self) -> int:
         return self.receipts if self._wants_receipts else self.accepted
 
+    def may_send(self) -> bool:
+        return True
+
     def on_ready(self, connector: str) -> None:
         room = 0 if self.is_over else self.connector.capacity()
         if self._wants_receipts:

@@ -94,7 +94,7 @@ class TestWindowAndPace:
                 assert connector.submit(parts) == 0
             took = loop.time() - started
             await sink.eventually(lambda: len(witness.submits) == 60)
-            assert 0.6 < took < 5.0  # 40 of them, less the five of the beginning, at 50 a second
+            assert 0.6 < took < 20.0  # 40 of them, less the five of the beginning, at 50 a second
 
     # SMPP-32
     async def test_a_message_waits_until_the_windows_have_room_for_all_of_it(self):

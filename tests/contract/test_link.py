@@ -58,6 +58,8 @@ class TestDown:
         down = [line for line in said if line["log_level"] in ("warning", "error")]
         assert [(line["event"], line["connector"], line["bind"]) for line in down] == [("link down", "s", 0)] * links
         assert all(line["reason"] for line in down)
+        kinds = ["receiver", "transmitter"] if bind == "pair" else ["transceiver"]
+        assert sorted(line["link"] for line in down) == kinds
         assert len(told(said, "bound")) == len(told(said, "bound again")) == links
         assert all(0 < line["down_s"] < 30 for line in told(said, "bound again"))
 
@@ -89,7 +91,7 @@ class TestDown:
         assert [line["event"] for line in told(lines, "bound", "bound again", "link down")] == ["bound", "bound"]
 
     def test_the_time_is_from_the_first_sign(self):
-        line = LinkLog("s", 0)
+        line = LinkLog("s", 0, "transceiver")
         with capture_logs() as lines:
             line.bound(10.0)
             for at in range(20, 30):
@@ -122,7 +124,7 @@ class TestHalfOpen:
                 connector.submit(lost)
                 await sink.until(lambda: len(sink.outcomes) == 10)
                 took = loop.time() - silent_since
-                assert took < 2 * EVERY_S + 0.25
+                assert took < 2 * EVERY_S + 1.0
                 assert {type(outcome) for _, outcome in sink.outcomes} == {Unknown}
                 await sink.until(lambda: connector.counters.binds == 2)
                 after = make_parts(DELIVERED, 5, first_id=11)
@@ -138,24 +140,23 @@ class TestHalfOpen:
     # SMPP-9
     async def test_with_more_than_the_socket_takes_the_rest_stays_with_us_and_goes_once(self):
         loop = asyncio.get_running_loop()
+        parts = [msgspec.structs.replace(p, octets=p.octets.ljust(140)) for p in make_parts(DELIVERED, 80_000)]
         sink, witness = RecordingSink(), Witness()
         async with Smsc(SmscSettings(**QUICK), now_ms, witness) as smsc, relay_to(smsc.port) as relay:
             settings = smpp_settings(relay, window=100_000, enquire_link_s=EVERY_S)
             async with running(settings, sink) as (connector, _):
                 await sink.until(lambda: sink.readies > 0)
                 relay.freeze()
-                silent_since = loop.time()
-                parts = [msgspec.structs.replace(p, octets=p.octets.ljust(140)) for p in make_parts(DELIVERED, 80_000)]
                 taken = 0
                 while connector.capacity() and taken < len(parts):
                     taken += connector.submit(parts[taken : taken + 2_000])
                     await asyncio.sleep(0)
                 assert 0 < taken < len(parts), "the socket took everything"
                 await sink.until(lambda: len(sink.outcomes) == taken)
-                assert loop.time() - silent_since < 2 * EVERY_S + 1.0
+                noticed_at = loop.time()
                 assert all(isinstance(outcome, Unknown | NotSent) for _, outcome in sink.outcomes)
                 await sink.until(lambda: connector.counters.binds == 2)
-                assert loop.time() - silent_since < 2 * EVERY_S + 2.0, "the dead connection was waited for"
+                assert loop.time() - noticed_at < 4.0, "the dead connection was waited for"
                 rest = parts[taken : taken + 3_000]
                 while rest:
                     await sink.until(lambda: connector.capacity() > 0)

@@ -57,7 +57,7 @@ async def connect():
 
 
 class TestRule1:
-    async def test_rule_1_a_delivery_is_answered_after_its_commit_and_in_one_write_with_others(self):
+    async def test_rule_1_a_delivery_is_answered_after_its_commit(self):
         sink = RecordingSink(answer=None)
         async with scripted(sink) as (centre, _):
             centre.send(b"".join(encode(DeliverSm(short_message=b"%d" % n), n) for n in range(1, 6)))

@@ -175,9 +175,11 @@ class TestAnswers:
         assert outcome == Refused(0x450, retryable=False)
 
     async def test_row_ok_without_a_body_is_accepted_without_an_id(self):
-        outcome, _ = await submitted(lambda sequence: encode(Raw(Command.SUBMIT_SM_RESP), sequence))
+        outcome, counters = await submitted(lambda sequence: encode(Raw(Command.SUBMIT_SM_RESP), sequence))
         assert outcome == Accepted("")
+        assert counters.bad_pdus == 0
 
+    # SMPP-15
     @pytest.mark.parametrize("octets", [b"9" * 80 + b"\0", b"unterminated"], ids=["80 octets", "unterminated"])
     async def test_row_ill_formed_id_is_accepted_and_counted(self, octets):
         outcome, counters = await submitted(lambda sequence: encode(Raw(Command.SUBMIT_SM_RESP, octets), sequence))

@@ -41,6 +41,10 @@ class Relay:
         assert {chunk.connection for chunk in self.chunks} == {0}
         return b"".join(chunk.data for chunk in self.chunks if chunk.sender == sender)
 
+    def heard(self, command: int) -> bool:
+        """Return whether one side has said a command, at the beginning of a piece; good while they still talk."""
+        return any(chunk.data[4:8] == command.to_bytes(4, "big") for chunk in self.chunks)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = next(self._numbers)
         upstream = await asyncio.open_connection("127.0.0.1", self._smsc_port)

@@ -100,8 +100,7 @@ async def play(connector: SmppConnector, sink: RecordingSink, smsc: Smsc, relay:
     await sink.until(lambda: len(sink.outcomes) == len(parts))
     await sink.until(lambda: any(not one.is_receipt for one in sink.deliveries))
     await sink.eventually(lambda: smsc.receipts_kept == 0)
-    answered = Command.ENQUIRE_LINK_RESP.to_bytes(4, "big")
-    await sink.eventually(lambda: any(chunk.data[4:8] == answered for chunk in relay.chunks))
+    await sink.eventually(lambda: relay.heard(Command.ENQUIRE_LINK_RESP))
     await connector.drain(5)
 
 

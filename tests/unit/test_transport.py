@@ -177,3 +177,39 @@ def test_after_abort_no_byte_leaves_but_those_the_kernel_had(new_loop):
     with asyncio.Runner(loop_factory=new_loop) as runner:
         kernel, came = runner.run(abort_a_stuck_link())
     assert came == kernel
+
+
+async def test_what_may_not_leave_any_more_when_it_is_written_is_not_sent(rig):
+    """PROMISE-17. A process may have stood still since the part was handed over, for longer than its lease."""
+    link, transport, told = rig
+    link.session.submit(SUBMIT, "kept", link.now())
+    link.wake()
+    link._may_write = lambda: False
+    await turns()
+    assert transport.writes == []
+    assert told == [NotSent("kept", "nothing may leave any more"), Ended("nothing may leave any more", False)]
+    assert transport.calls == ["abort"]
+
+
+async def flush_a_link():
+    """Write through a link, and see at once, without a turn of the loop, what the peer's socket has."""
+    loop = asyncio.get_running_loop()
+    link = Link(EsmeSession(loop.time(), Limits()), lambda _: None)
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        listening.setblocking(False)
+        await loop.create_connection(lambda: link, *listening.getsockname())
+        peer, _ = await loop.sock_accept(listening)
+    with closing(peer):
+        link.session.bind(BindTransceiver(b"id"), link.now())
+        link._flush()
+        peer.setblocking(True)
+        peer.settimeout(2)
+        came = peer.recv(1 << 16)
+        link.abort("over")
+        return [decode(frame)[0].command_id for frame in Framer().feed(came)]
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_bytes_leave_when_they_are_written_and_not_at_the_end_of_the_wake_up(new_loop):
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(flush_a_link()) == [Command.BIND_TRANSCEIVER]

@@ -138,6 +138,9 @@ class Sink(Protocol):
     def on_deliveries(self, connector: str, deliveries: Sequence[Delivery]) -> None:
         """Take what the upstream sent; answer each after it is on disk."""
 
+    def may_send(self) -> bool:
+        """Tell whether anything may leave now; asked right before it does, for a process may have stood still."""
+
     def on_ready(self, connector: str) -> None:
         """Learn that the connector has room again (bound, or window free)."""
 

@@ -8,9 +8,15 @@ _log = structlog.get_logger("aldis.connectors")
 class LinkLog:
     """Tells of one link. Times are seconds of any steady clock."""
 
-    def __init__(self, connector: str, bind: int) -> None:
-        """Begin with a link that was never up."""
-        self._names = {"connector": connector, "bind": bind}
+    def __init__(self, connector: str, bind: int, kind: str) -> None:
+        """Begin with a link that was never up.
+
+        Args:
+            connector: The connector's name.
+            bind: Which of its binds.
+            kind: Which link of the bind: transceiver, transmitter or receiver.
+        """
+        self._names = {"connector": connector, "bind": bind, "link": kind}
         self._was_bound = False
         self._down_since: float | None = None
         self._refusal = ""

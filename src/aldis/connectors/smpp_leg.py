@@ -63,7 +63,7 @@ class SmppLeg:
         self._is_leaving = False  # it ends because we want it to
         self._bound_at: float | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
-        self._line = LinkLog(owner.name, number)
+        self._line = LinkLog(owner.name, number, type(request).__name__.removeprefix("Bind").lower())
         self._questions = Questions(owner.name)
 
     @property
@@ -166,7 +166,7 @@ class SmppLeg:
             response_timeout_s=settings.response_timeout_s,
         )
         session = EsmeSession(loop.time(), limits)
-        link = Link(session, self._on_events, self._owner.report_ready)
+        link = Link(session, self._on_events, self._owner.report_ready, may_write=self._owner.sink.may_send)
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
                 await self._connect(link)

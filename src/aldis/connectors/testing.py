@@ -56,6 +56,8 @@ class RecordingSink:
         self.batches: list[int] = []
         """The length of each list of deliveries."""
         self.readies = 0
+        self.is_alive = True
+        """Whether anything may leave."""
         self.names: set[str] = set()
         self._patience_s = patience_s
         self._news = asyncio.Event()
@@ -78,6 +80,10 @@ class RecordingSink:
             for delivery in deliveries:
                 delivery.answer(self.answer)
         self._hear(connector)
+
+    def may_send(self) -> bool:
+        """Let everything leave, unless a check says otherwise."""
+        return self.is_alive
 
     def on_ready(self, connector: str) -> None:
         """Count."""

@@ -28,6 +28,7 @@ class Link(asyncio.Protocol):
         on_room: Callable[[], None] = lambda: None,
         *,
         read_while_stuck: bool = True,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         """Wait for a connection.
 
@@ -37,11 +38,13 @@ class Link(asyncio.Protocol):
             on_room: Hears that writing is possible again.
             read_while_stuck: Whether to read on while the peer takes no bytes. One of two peers must, or they can
                 stop each other for ever.
+            may_write: Asked right before bytes leave; the connection is dropped in their place if they may not.
         """
         self._loop = asyncio.get_running_loop()
         self._on_events = on_events
         self._on_room = on_room
         self._read_while_stuck = read_while_stuck
+        self._may_write = may_write
         self._transport: asyncio.Transport | None = None
         self._flush_is_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -136,6 +139,9 @@ class Link(asyncio.Protocol):
         if self._transport is None or self.closed.done():
             return
         if self.session.has_output and self.can_write:
+            if not self._may_write():
+                self.abort("nothing may leave any more")
+                return
             self._transport.write(self.session.take_output())
         if not self.session.is_over:
             self._set_timer(self.session.next_deadline())

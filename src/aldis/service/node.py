@@ -316,6 +316,10 @@ class Node:
         """Pass on what an upstream sent."""
         self.inbound.offer(deliveries)
 
+    def may_send(self) -> bool:
+        """Tell whether this node is certain to count as alive."""
+        return self._may_work()
+
     def on_ready(self, connector: str) -> None:
         """Pass on that a connector has room."""
         self.dispatch.on_ready(connector)

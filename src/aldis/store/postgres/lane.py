@@ -43,6 +43,7 @@ SQL = queries("postgres")
 CONFLICT_TRIES = 5
 CLOSE_S = 10.0
 DOUBT_PAUSE_S = 0.2
+NUMBERS_KEPT = 1_000
 RECONNECT_S = 0.5
 PROBE_S = 2.0
 """How often a lane that could not write tries to, when nobody asks it to."""
@@ -190,8 +191,8 @@ class Lane:
         self._connection: Connection | None = None
         self._line = 0
         """The connection's name in the table of commits, unlike any other's."""
-        self._number = 0
-        """Of the last transaction."""
+        self._number = self._forgotten = 0
+        """Of the last transaction, and up to which they were dropped from the table of commits."""
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()
         self._is_closing = False
@@ -338,6 +339,9 @@ class Lane:
 
     async def _transact(self, group: list[Job]) -> _Done:
         connection = await self._connected()
+        if self._number - self._forgotten >= NUMBERS_KEPT:
+            await connection.execute(SQL["forget_numbers"], self._line, self._number)
+            self._forgotten = self._number
         for _ in range(CONFLICT_TRIES):
             try:
                 if self._shortcut is not None:
@@ -461,7 +465,7 @@ class Lane:
             self._resolve(group, done, weight)
 
     async def _is_committed(self, doubt: _InDoubt) -> bool:
-        """Close the lost connection's line and look what was committed last on it, however long it takes to learn it.
+        """Call a transaction off unless it is there, however long it takes to learn which.
 
         Who waits gets no answer meanwhile: any could be false.
         """
@@ -477,7 +481,7 @@ class Lane:
             await asyncio.sleep(DOUBT_PAUSE_S)
 
     async def _ask(self, connection: Connection, doubt: _InDoubt) -> bool:
-        if await connection.fetchval(SQL["close_line"], doubt.line) != doubt.number:
+        if await connection.fetchval(SQL["call_off"], doubt.line, doubt.number):
             return False
         if doubt.to_recall:
             assert self._shortcut is not None

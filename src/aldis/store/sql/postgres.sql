@@ -44,7 +44,7 @@ WITH v AS MATERIALIZED (
 ), numbered AS (
     INSERT INTO commits AS c (line, number, at)
     SELECT $28::bigint, $29::bigint, (extract(epoch FROM now()) * 1000)::bigint
-    ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number
+    ON CONFLICT (line, number) DO UPDATE SET at = EXCLUDED.at RETURNING c.number
 )
 UPDATE accounts a SET credits_milli = c.credits_milli, quota_day = c.quota_day, quota_used = c.quota_used
 FROM unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[])
@@ -54,7 +54,7 @@ RETURNING (SELECT number FROM numbered);
 -- name: admit_at_once
 -- Writes the batches of all accounts that can pay for the whole of theirs, as `admit` does; answers with these accounts.
 -- The condition on credits is looked at again, in the row itself, where another transaction was faster. It commits
--- itself, maybe long after its client is gone: on a line that was closed meanwhile it fails, for NULL is no number.
+-- itself, maybe long after its client is gone: where its number was called off meanwhile it fails, for that is taken.
 -- (IS TRUE keeps the planner from a nested loop of rows and accounts.)
 WITH paid AS MATERIALIZED (
     UPDATE accounts a SET credits_milli = a.credits_milli - c.charge_milli, quota_day = $27,
@@ -83,7 +83,6 @@ WITH paid AS MATERIALIZED (
 ), numbered AS (
     INSERT INTO commits AS c (line, number, at)
     SELECT $28::bigint, $29::bigint, (extract(epoch FROM now()) * 1000)::bigint WHERE EXISTS (SELECT FROM paid)
-    ON CONFLICT (line) DO UPDATE SET number = CASE WHEN c.number >= 0 THEN EXCLUDED.number END, at = EXCLUDED.at
     RETURNING c.number
 )
 SELECT (SELECT number FROM numbered), account_id FROM paid;
@@ -113,7 +112,7 @@ WITH picked AS MATERIALIZED (
 ), numbered AS (
     INSERT INTO commits AS c (line, number, at)
     SELECT $7::bigint, $8::bigint, (extract(epoch FROM now()) * 1000)::bigint WHERE EXISTS (SELECT FROM fitting)
-    ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number
+    ON CONFLICT (line, number) DO UPDATE SET at = EXCLUDED.at RETURNING c.number
 )
 SELECT (SELECT number FROM numbered), l.due_at, l.account_id, l.message_id, l.batch_id, l.msisdn, l.attempts, l.parts,
 b.dca, b.body, b.originator, b.msg_class, b.valid_until
@@ -205,7 +204,7 @@ WITH saved AS (
 ), numbered AS (
     INSERT INTO commits AS c (line, number, at)
     SELECT $44::bigint, $45::bigint, (extract(epoch FROM now()) * 1000)::bigint
-    ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number
+    ON CONFLICT (line, number) DO UPDATE SET at = EXCLUDED.at RETURNING c.number
 )
 SELECT (SELECT number FROM numbered), (SELECT array_agg(message_id) FROM owed), (SELECT array_agg(owner) FROM owed);
 
@@ -355,7 +354,7 @@ WITH gone AS (
 ), numbered AS (
     INSERT INTO commits AS c (line, number, at)
     SELECT $13::bigint, $14::bigint, (extract(epoch FROM now()) * 1000)::bigint
-    ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number
+    ON CONFLICT (line, number) DO UPDATE SET at = EXCLUDED.at RETURNING c.number
 )
 SELECT number FROM numbered;
 
@@ -617,13 +616,17 @@ UPDATE nodes SET epoch = 0 WHERE epoch = ANY($1::bigint[]);
 -- Numbers a transaction of a connection if it has written something; answers nothing if not.
 INSERT INTO commits AS c (line, number, at) SELECT $1::bigint, $2::bigint, (extract(epoch FROM now()) * 1000)::bigint
 WHERE pg_current_xact_id_if_assigned() IS NOT NULL
-ON CONFLICT (line) DO UPDATE SET number = EXCLUDED.number, at = EXCLUDED.at RETURNING c.number;
+ON CONFLICT (line, number) DO UPDATE SET at = EXCLUDED.at RETURNING c.number;
 
--- name: close_line
--- The number of a connection's last commit, after waiting for the end of one that is under way; nothing is committed
--- under its name from then on. A closed line keeps its number n as -1 - n.
-INSERT INTO commits AS c (line, number, at) VALUES ($1, -1, (extract(epoch FROM now()) * 1000)::bigint)
-ON CONFLICT (line) DO UPDATE SET number = least(c.number, -1 - c.number), at = EXCLUDED.at RETURNING -1 - c.number;
+-- name: call_off
+-- Whether a numbered transaction is not there, after waiting for its end if it is under way; if so, it never will be.
+INSERT INTO commits AS c (line, number, at, is_called_off)
+VALUES ($1, $2, (extract(epoch FROM now()) * 1000)::bigint, true)
+ON CONFLICT (line, number) DO UPDATE SET at = c.at RETURNING is_called_off;
+
+-- name: forget_numbers
+-- Drops numbers of a connection that nobody is in doubt of.
+DELETE FROM commits WHERE line = $1 AND number < $2;
 
 -- name: forget_commits
 -- Drops the numbers of connections that have not written for so many milliseconds, by the server's own clock.
