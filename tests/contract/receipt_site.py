@@ -72,6 +72,9 @@ class Site:
         self.deliveries += deliveries
         self.inbound.offer(deliveries)
 
+    def may_send(self) -> bool:
+        return self.ledger.may_work()
+
     def on_ready(self, connector: str) -> None:
         self.dispatch.on_ready(connector)
 
