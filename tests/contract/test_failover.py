@@ -40,6 +40,9 @@ class Both:
     def on_deliveries(self, connector, deliveries):
         self.inbound.offer(deliveries)
 
+    def may_send(self):
+        return True
+
     def on_ready(self, connector):
         self.dispatch.on_ready(connector)
 
