@@ -173,7 +173,7 @@ class ReceiptContract:
         assert await bench.parked() == 1
         assert [await bench.status(ada, one) for one in messages] == [Status.DELIVERED_UPSTREAM] * 3
 
-    # RULE-c RULE-d
+    # RULE-c RULE-d REC-16
     @pytest.mark.parametrize(
         ("given", "written"),
         [
@@ -213,7 +213,7 @@ class ReceiptContract:
         assert await bench.status(ada, other) is Status.DELIVERED
         assert await bench.status(ada, respelt) is Status.DELIVERED_UPSTREAM
 
-    # RULE-c
+    # RULE-c REC-17
     async def test_a_habit_of_spelling_is_learnt_and_then_needs_no_number(self, bench: Bench) -> None:
         """Also of receipts that were parked before it was known."""
         ada = await bench.account()
@@ -231,7 +231,7 @@ class ReceiptContract:
         assert await bench.status(ada, late) is Status.DELIVERED
         assert bench.ledger.profiles.spelling("south") is Spelling.SAME
 
-    # RULE-k
+    # RULE-k REC-17
     async def test_a_link_that_sends_receipts_for_first_parts_only_ends_whole_messages(self, bench: Bench) -> None:
         """What is assumed of the other parts gives way to what is heard of them."""
         ada = await bench.account()
@@ -256,7 +256,7 @@ class ReceiptContract:
         await store.forget_facts("a\x1fnorth\x1f")
         assert await store.facts("a\x1f") == {"a\x1fnorthern\x1fx": 5, "a\x1fnörd%_\x1f'": 1}
 
-    # RULE-d
+    # RULE-d REC-16
     async def test_two_messages_whose_ids_are_spelt_alike_are_not_told_apart(self, bench: Bench) -> None:
         """Nothing moves: better no news than wrong news."""
         ada = await bench.account()
@@ -265,6 +265,7 @@ class ReceiptContract:
         assert [await bench.status(ada, one) for one in messages] == [Status.DELIVERED_UPSTREAM] * 2
         assert await bench.parked() == 1
 
+    # REC-18
     async def test_an_early_receipt_that_spells_the_id_otherwise_is_looked_at_again(self, bench: Bench) -> None:
         """The answer's transaction looks for the very id alone."""
         ada = await bench.account()
@@ -277,7 +278,7 @@ class ReceiptContract:
         assert (await bench.status(ada, message_id), await bench.parked()) == (Status.DELIVERED, 0)
         assert await bench.rematch() == 0
 
-    # RULE-b
+    # RULE-b REC-19
     async def test_a_message_without_an_answer_adopts_the_receipt_that_fits_it(self, bench: Bench) -> None:
         """Its id is learnt from it: what comes for it later is matched at once."""
         ada = await bench.account()
@@ -312,7 +313,7 @@ class ReceiptContract:
         assert await bench.rematch() == 1
         assert await bench.status(ada, batch.last_message_id) is Status.DELIVERED
 
-    # RULE-v
+    # RULE-v REC-19
     @pytest.mark.parametrize(
         "change", ["another number", "another originator", "before it", "another text", "answered"]
     )
@@ -354,7 +355,7 @@ class ReceiptContract:
         assert await bench.rematch() == 2
         assert await bench.status(ada, message_id) is Status.DELIVERED
 
-    # RULE-a RULE-v
+    # RULE-a RULE-v REC-18
     async def test_receipts_that_belong_to_no_message_are_listed_and_forgotten_in_time(self, bench: Bench) -> None:
         """The newest first; inbound messages are none of them, and stay."""
         await bench.account()
@@ -377,7 +378,7 @@ class ReceiptContract:
             pass
         assert (await listed(), await bench.parked()) == (["x2"], 1)
 
-    # RULE-i RULE-j
+    # RULE-i RULE-j REC-27
     async def test_a_message_whose_receipt_never_comes_ends_as_assumed(self, bench: Bench) -> None:
         """One that got no answer too; what is over, queued, young, or another connector's is left alone."""
         ada = await bench.account()
