@@ -39,7 +39,7 @@ from aldis.store.sqlfile import queries
 
 log = structlog.get_logger()
 
-SQL = queries("postgres")
+SQL = queries("postgres") | queries("postgres_nodes")
 CONFLICT_TRIES = 5
 CLOSE_S = 10.0
 DOUBT_PAUSE_S = 0.2
