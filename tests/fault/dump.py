@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 import apsw
 
+from aldis.inbound import AGES_MS
+
 LEDGER = "ledger.sqlite"
 
 
@@ -103,7 +105,11 @@ class Ledger(Protocol):
         """Read it."""
 
     def unfinished(self) -> int:
-        """Count, beside running servers, the messages that are queued or on their way, and the pushes that are due."""
+        """Count, beside running servers, the messages queued or on their way, pushes that are due, and new receipts."""
+
+
+LOOKED_AT_MS = AGES_MS[1] + 2_000
+"""For so long a parked receipt may still be given a home: it has been looked at twice then."""
 
 
 class FileLedger:
@@ -180,12 +186,13 @@ def snapshot(folder: Path, scratch: Path) -> Snapshot:
 
 
 def unfinished(folder: Path) -> int:
-    """Count, beside a running server, the messages that are queued or on their way, and the pushes that are due."""
+    """Count, beside a running server, the messages queued or on their way, pushes that are due, and new receipts."""
     connection = connect(folder)
     try:
         sql = (
             "SELECT (SELECT count(*) FROM messages WHERE due_at IS NOT NULL OR leased_until IS NOT NULL) + "
-            "(SELECT count(*) FROM pushes WHERE due_at <= unixepoch() * 1000)"
+            "(SELECT count(*) FROM pushes WHERE due_at <= unixepoch() * 1000) + "
+            f"(SELECT count(*) FROM inbox WHERE is_receipt = 1 AND received_at > unixepoch() * 1000 - {LOOKED_AT_MS})"
         )
         rows: Any = connection.execute(sql).fetchall()
         return int(rows[0][0])

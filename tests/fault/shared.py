@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import asyncpg
 from tests.fault import kill
 from tests.fault.checker import Evidence
-from tests.fault.dump import Batch, Dump, Event, Message, Push, Settled, Snapshot
+from tests.fault.dump import LOOKED_AT_MS, Batch, Dump, Event, Message, Push, Settled, Snapshot
 from tests.fault.rig import Rig
 from tests.fault.server import SERVER, RigError, Server
 from tests.postgres import Cluster, Missing, find_binaries
@@ -63,9 +63,11 @@ CREATE TRIGGER witness_late AFTER UPDATE ON pushes FOR EACH ROW
     WHEN (OLD.push_id = NEW.push_id AND OLD.attempts <> NEW.attempts) EXECUTE FUNCTION witness_settled();
 """
 
-_UNFINISHED = """
+_UNFINISHED = f"""
 SELECT (SELECT count(*) FROM queue)
 + (SELECT count(*) FROM pushes WHERE due_at <= extract(epoch FROM clock_timestamp()) * 1000)
++ (SELECT count(*) FROM inbox
+   WHERE is_receipt = 1 AND received_at > extract(epoch FROM clock_timestamp()) * 1000 - {LOOKED_AT_MS})
 """
 
 
