@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from aldis.rules.spelling import Spelling
@@ -177,12 +178,20 @@ def offset_of(done_date: str, received_at: int) -> str:
         done_date: As it stands: 10, 12 or 14 digits; anything else says nothing.
         received_at: When it came, epoch ms: the event that it tells of is taken to have just happened.
     """
+    written_at = _time_of(done_date)
+    if written_at is None:
+        return ""
+    minutes = round((written_at - received_at / 1000) / 900) * 15
+    return str(minutes) if abs(minutes) <= _LONGEST_OFFSET_MIN else ""
+
+
+@lru_cache(maxsize=1024)
+def _time_of(done_date: str) -> float | None:
+    """Return a receipt's date as if it were UTC; most of a second's receipts have the same."""
     form = {10: "%y%m%d%H%M", 12: "%y%m%d%H%M%S", 14: "%Y%m%d%H%M%S"}.get(len(done_date))
     if form is None or not (done_date.isascii() and done_date.isdigit()):
-        return ""
+        return None
     try:
-        written = datetime.strptime(done_date, form).replace(tzinfo=UTC)
+        return datetime.strptime(done_date, form).replace(tzinfo=UTC).timestamp()
     except ValueError:
-        return ""
-    minutes = round((written.timestamp() - received_at / 1000) / 900) * 15
-    return str(minutes) if abs(minutes) <= _LONGEST_OFFSET_MIN else ""
+        return None

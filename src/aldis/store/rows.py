@@ -319,6 +319,8 @@ def all_days(today: int) -> list[int]:
 
 SEARCHES = tuple(Search(days, respelt) for respelt in (False, True) for days in (_RECENT_DAYS, _OLDER_DAYS))
 """Nearly all receipts name an id as it was given, within the last two days: the others are looked for then."""
+FIRST_SEARCHES = SEARCHES[:3]
+"""When a receipt comes: most that are found by none of these are ahead of their answers, and are looked for again."""
 
 
 def ids_to_find(receipts: Sequence[Parked], found: Found, search: Search) -> dict[str, dict[str, Spelling]]:

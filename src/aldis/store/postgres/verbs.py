@@ -383,7 +383,8 @@ async def receive(tx: Tx, arrivals: list[Arrival]) -> list[None]:
     everything = [_quoted(arrival.parked) for arrival in arrivals]
     receipts = [one for one in everything if one.is_receipt and one.upstream_id]
     left = [one for one in everything if not (one.is_receipt and one.upstream_id)]
-    left += await _settle(tx, receipts, judge, match, max(one.received_at for one in everything))
+    latest_at = max(one.received_at for one in everything)
+    left += await _settle(tx, receipts, judge, match, latest_at, rows.FIRST_SEARCHES)
     if left:
         await tx.run("insert_inbox", *columns([rows.parked_row(one) for one in left]))
     return [None] * len(arrivals)
@@ -394,24 +395,27 @@ def _quoted(one: Parked) -> Parked:
     return msgspec.structs.replace(one, **{name: quote(getattr(one, name)) for name in texts})
 
 
-async def _settle(tx: Tx, receipts: list[Parked], judge: Judge, match: Match, latest_at: int) -> list[Parked]:
+async def _settle(
+    tx: Tx, receipts: list[Parked], judge: Judge, match: Match, latest_at: int,
+    searches: Sequence[rows.Search] = rows.SEARCHES,
+) -> list[Parked]:  # fmt: skip
     """Judge the receipts whose part is certain and return the others."""
     left: list[Parked] = []
     while receipts:
-        round_ = rows.assign(receipts, await _match(tx, receipts, latest_at // rows.DAY_MS), match)
+        round_ = rows.assign(receipts, await _match(tx, receipts, latest_at // rows.DAY_MS, searches), match)
         await _judge_all(tx, round_.news, judge)
         left += round_.left
         receipts = round_.again
     return left
 
 
-async def _match(tx: Tx, receipts: list[Parked], today: int) -> rows.Found:
+async def _match(tx: Tx, receipts: list[Parked], today: int, searches: Sequence[rows.Search]) -> rows.Found:
     """Find the parts that the receipts' ids may mean, looking wider where none with the number is found."""
     found: rows.Found = {}
     by_connector = sorted(receipts, key=lambda one: one.connector)
     for connector, group in groupby(by_connector, key=lambda one: one.connector):
         members = list(group)
-        for search in rows.SEARCHES:
+        for search in searches:
             if wanted := rows.ids_to_find(members, found, search):
                 bindings = (connector, sorted(wanted), search.days(today))
                 for upstream_id, *part in map(tuple, await tx.fetch("match_receipts", *bindings)):

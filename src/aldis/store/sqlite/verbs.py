@@ -198,30 +198,34 @@ def receive(context: Context, arrivals: list[Arrival]) -> list[None]:
     everything = [arrival.parked for arrival in arrivals]
     receipts = [one for one in everything if one.is_receipt and one.upstream_id]
     left = [one for one in everything if not (one.is_receipt and one.upstream_id)]
-    left += _settle(context, receipts, judge, match, max(one.received_at for one in everything))
+    latest_at = max(one.received_at for one in everything)
+    left += _settle(context, receipts, judge, match, latest_at, rows.FIRST_SEARCHES)
     context.write("insert_inbox", [rows.parked_row(one) for one in left])
     context.parked += sum(one.is_receipt for one in left)
     return [None] * len(arrivals)
 
 
-def _settle(context: Context, receipts: list[Parked], judge: Judge, match: Match, latest_at: int) -> list[Parked]:
+def _settle(
+    context: Context, receipts: list[Parked], judge: Judge, match: Match, latest_at: int,
+    searches: Sequence[rows.Search] = rows.SEARCHES,
+) -> list[Parked]:  # fmt: skip
     """Judge the receipts whose part is certain and return the others."""
     left: list[Parked] = []
     while receipts:
-        round_ = rows.assign(receipts, _match(context, receipts, latest_at // rows.DAY_MS), match)
+        round_ = rows.assign(receipts, _match(context, receipts, latest_at // rows.DAY_MS, searches), match)
         _judge_all(context, round_.news, judge)
         left += round_.left
         receipts = round_.again
     return left
 
 
-def _match(context: Context, receipts: list[Parked], today: int) -> rows.Found:
+def _match(context: Context, receipts: list[Parked], today: int, searches: Sequence[rows.Search]) -> rows.Found:
     """Find the parts that the receipts' ids may mean, looking wider where none with the number is found."""
     found: rows.Found = {}
     by_connector = sorted(receipts, key=lambda one: one.connector)
     for connector, group in groupby(by_connector, key=lambda one: one.connector):
         members = list(group)
-        for search in rows.SEARCHES:
+        for search in searches:
             if wanted := rows.ids_to_find(members, found, search):
                 bindings = (carray(search.days(today)), carray(sorted(wanted)), connector)
                 for upstream_id, *part in context.cursor.execute(SQL["match_receipts"], bindings):
