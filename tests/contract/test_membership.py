@@ -79,9 +79,17 @@ class World:
             await node.beat()
 
     async def execute(self, sql: str, *arguments: object) -> None:
+        await self._fetch(sql, *arguments)
+
+    async def living(self) -> int:
+        """Return how many nodes the table has."""
+        [[number]] = await self._fetch("SELECT count(*) FROM nodes WHERE epoch <> 0")
+        return int(number)
+
+    async def _fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         connection = await asyncpg.connect(self.url)
         try:
-            await connection.execute(sql, *arguments)
+            return await connection.fetch(sql, *arguments)
         finally:
             await connection.close()
 
@@ -108,6 +116,21 @@ async def test_nodes_have_numbers_and_epochs_of_their_own(world: World) -> None:
     await nodes[2].leave()
     again = await world.node(up())
     assert again.number == 2 and again.epoch > nodes[2].epoch
+
+
+async def test_a_goodbye_waits_for_the_beat_under_way_and_is_the_last_word(world: World) -> None:
+    """A beat that comes after it would be told that this life is over, and the node would start again."""
+    for turns in range(40):
+        node = await world.node(up())
+        beats = [asyncio.create_task(node.beat())]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        leaving = asyncio.create_task(node.leave())
+        await asyncio.sleep(0)
+        beats.append(asyncio.create_task(node.beat()))
+        await asyncio.gather(leaving, *beats)
+        assert await world.living() == 0
+        assert not node.may_work()
 
 
 async def test_nodes_that_start_at_once_share_no_number(world: World) -> None:

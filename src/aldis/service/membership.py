@@ -65,6 +65,9 @@ class Membership:
         self._giving: set[Bind] = set()
         """Owned, and being let go of: another node's as soon as the connections are gone."""
         self._others_dispatch = False
+        self._talking = asyncio.Lock()
+        """Held while the table is asked or told: a goodbye waits for the beat under way."""
+        self._has_left = False
         self.living = 0
         """How many nodes live, this one included."""
 
@@ -139,7 +142,16 @@ class Membership:
             self._check()
 
     async def beat(self) -> None:
-        """Beat once, and take or give up binds."""
+        """Beat once, and take or give up binds.
+
+        Raises:
+            LeaseLost: others have found this node dead.
+        """
+        async with self._talking:
+            if not self._has_left:
+                await self._beat()
+
+    async def _beat(self) -> None:
         started = self._steady()
         was_valid = self.may_work()
         try:
@@ -161,12 +173,14 @@ class Membership:
 
     async def leave(self) -> None:
         """End this life in good order."""
-        try:
-            await self._table.leave(self.epoch)
-        except Exception as error:  # noqa: BLE001 - others will find it dead
-            log.warning("could not say goodbye", error=words_of(error))
-        self._alive_until = 0.0
-        self._table.drop()
+        async with self._talking:
+            self._has_left = True
+            try:
+                await self._table.leave(self.epoch)
+            except Exception as error:  # noqa: BLE001 - others will find it dead
+                log.warning("could not say goodbye", error=words_of(error))
+            self._alive_until = 0.0
+            self._table.drop()
 
     def cut(self, reason: str) -> None:
         """Let go of all connections at once: the binds may be another's."""
