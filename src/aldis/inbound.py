@@ -1,7 +1,9 @@
 """What upstreams send: on disk first, answered then (T4)."""
 
 import asyncio
+import time
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
@@ -12,16 +14,25 @@ from aldis.model.errors import OurError
 log = structlog.get_logger()
 
 MAX_GROUP = 2_000
+FEW: Final = 50
+"""Receipts in a group that are no burden: no more come than messages go out."""
 LOOK_AGAIN_S = 1.0
 AGES_MS = (1_000, 10_000, 60_000, 600_000)
 """How long a receipt has waited when it is looked at again: its part may have been unknown, or written in a transaction
 that overlapped with its own, or the answer to the submit may have come late."""
 
 
+YIELD: Final = 1.5
+"""How long receipts give way while messages go out, as a multiple of the time that their last group took."""
+
+
 class Inbound:
     """Writes deliveries in groups and answers each after its group is on disk.
 
     A group that can't be written is answered with a temporary error, so that the upstream sends it again.
+
+    While messages go out, receipts leave them a share of the time: after an outage an upstream has hours of receipts to
+    tell, and waits for each answer. Where nothing goes out they come as fast as they can be written.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -79,8 +90,11 @@ class Inbound:
             while self._waiting:
                 group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
                 self._writing = True
+                outbound, started = self._ledger.outbound, time.monotonic()
                 await self._write(group)
                 self._writing = False
+                if self._ledger.outbound != outbound and len(group) > FEW:
+                    await asyncio.sleep(YIELD * (time.monotonic() - started))
             self._written.set()
 
     async def _write(self, group: list[Delivery]) -> None:

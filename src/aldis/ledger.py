@@ -125,6 +125,8 @@ class Ledger:
         self.profiles = Profiles()
         self.ambiguous: Counter[str] = Counter()
         """By connector: how often a receipt could have meant several parts, and moved none."""
+        self.outbound = 0
+        """Batches admitted and messages claimed: grows while there is something to send."""
 
     def next_id(self, now: int | None = None) -> int:
         """Return a new id; takes the time from a caller that has just asked for it."""
@@ -143,6 +145,7 @@ class Ledger:
         """
         if not self.may_work():  # the ids may be another node's by now
             raise LedgerUnavailable
+        self.outbound += 1
         [admission] = await self.store.admit((batch,))
         match admission.verdict:
             case Verdict.ADMITTED | Verdict.DUPLICATE:
@@ -159,7 +162,9 @@ class Ledger:
     async def claim(self, connector: str, parts: int, lease_ms: int) -> Sequence[Due]:
         """Lease due messages of a connector, up to a number of parts; the intent to send is on disk then (T2)."""
         now = self.now_ms() + self.early_ms
-        return await self.store.claim(connector, parts, now, now + lease_ms)
+        dues = await self.store.claim(connector, parts, now, now + lease_ms)
+        self.outbound += len(dues)
+        return dues
 
     async def record(self, news: Sequence[News]) -> None:
         """Move messages by what was learnt about them (T3)."""
@@ -264,7 +269,9 @@ class Ledger:
     def match_receipt(self, candidates: Sequence[Candidate], receipt: Parked) -> Received | None:
         """Make news of a receipt about the part that it means; None if that is not certain."""
         connector = receipt.connector
-        part = choose(candidates, receipt.source, self.profiles.spelling(connector))
+        part = _only(candidates, receipt.source) or choose(
+            candidates, receipt.source, self.profiles.spelling(connector)
+        )
         if part is None:
             self.ambiguous[connector] += bool(candidates)
             return None
@@ -294,7 +301,6 @@ class Ledger:
         parts = live.standings
         standing = parts[1] if live.parts == 1 else lifecycle.roll_up([parts[n] for n in sorted(parts)])
         live.status, live.assumed = standing
-        live.touched = True
         moved = live.status != status_before
         if moved or live.assumed != assumed_before:
             live.seq += 1
@@ -346,6 +352,13 @@ class Ledger:
             for other, standing in live.standings.items():
                 live.standings[other] = lifecycle.advance(standing, Standing(heard.status, assumed=True))
         self.profiles.note(connector, Topic.PART, part)
+
+
+def _only(candidates: Sequence[Candidate], destination: str) -> Candidate | None:
+    """Return the part that has the id as it stands and the number, if no other has the id: nearly every receipt's."""
+    if len(candidates) != 1 or not is_number(candidates[0].msisdn, destination):
+        return None
+    return candidates[0]
 
 
 def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:

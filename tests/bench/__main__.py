@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
-from tests.bench import claims, flow, http, nodes, notify, rows, smpp, snapshot
+from tests.bench import claims, flow, http, nodes, notify, receipts, rows, smpp, snapshot
 from tests.bench.bench import Bench, folder_for
 from tests.bench.children import Failed
 from tests.bench.database import Database
@@ -24,7 +24,8 @@ from aldis.store.sqlite.files import filesystem_of
 
 TABLE_WIDTH = 150
 ON_POSTGRES = {"claims": claims.run, "snapshot": snapshot.run, "notify": notify.run, "nodes": nodes.run}
-SECTIONS = {"smpp": smpp.run, "flow": flow.run, **ON_POSTGRES, "rows": rows.run}
+RECEIPTS = {"receipts": receipts.run, "backlog": receipts.run_backlog}
+SECTIONS = {"smpp": smpp.run, "flow": flow.run, **RECEIPTS, **ON_POSTGRES, "rows": rows.run}
 NAMES = ("submit", "poll", *SECTIONS)
 
 

@@ -191,9 +191,9 @@ def refund_of_one() -> None:
     judge_all = rows.judge_all
 
     def forgetful(*news: Any) -> Any:
-        changes, reached = judge_all(*news)
-        changes.refunds = list(dict(changes.refunds).items())
-        return changes, reached
+        judged = judge_all(*news)
+        judged.changes.refunds = list(dict(judged.changes.refunds).items())
+        return judged
 
     rows.judge_all = forgetful
 

@@ -329,6 +329,7 @@ class StubbornLedger:
         self.may_commit = asyncio.Event()
         self.asked = asyncio.Event()
         self.error = error
+        self.outbound = 0
 
     def now_ms(self) -> int:
         return 0

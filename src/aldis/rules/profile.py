@@ -82,7 +82,10 @@ class Profiles:
     def note(self, connector: str, topic: Topic, value: str) -> None:
         """Count a fact."""
         self._new[connector, topic, value] += 1
-        self._counts.setdefault((connector, topic), Counter())[value] += 1
+        counts = self._counts.get((connector, topic))
+        if counts is None:
+            counts = self._counts[connector, topic] = Counter()
+        counts[value] += 1
 
     def take_new(self) -> list[Fact]:
         """Return what was counted since the last call, for it to be stored."""

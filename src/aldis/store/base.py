@@ -121,7 +121,6 @@ class Live(msgspec.Struct, gc=False, kw_only=True):
     accept_empty_push: bool
     standings: dict[int, Standing]
     """By part number; of a message with one part this is only derived from `status`."""
-    touched: bool = False
 
 
 class EventRow(msgspec.Struct, frozen=True, gc=False):
@@ -170,7 +169,7 @@ class Parked(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Changes(msgspec.Struct):
-    """What judging a group of news asks to be written, beside the `Live` rows that were touched."""
+    """What judging a group of news asks to be written, beside the `Live` rows that it changed."""
 
     events: list[EventRow] = msgspec.field(default_factory=list)
     pushes: list[Push] = msgspec.field(default_factory=list)

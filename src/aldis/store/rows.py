@@ -280,17 +280,32 @@ def pay(purse: Purse | None, batch: NewBatch) -> tuple[Verdict, Purse | None]:
     return Verdict.ADMITTED, Purse(credits_milli - batch.charge_milli, quota, today, used + batch.counted)
 
 
-def judge_all(lives: Mapping[int, Live], news: Sequence[News], judge: Judge) -> tuple[Changes, list[int]]:
-    """Judge news in order over the messages that were loaded; returns the changes, and statuses reached."""
+class Judged(NamedTuple):
+    """What came of news."""
+
+    lives: list[Live]
+    """The messages that it changed: a receipt that comes again changes none."""
+    changes: Changes
+    reached: list[int]
+    """Statuses that messages came to."""
+
+
+def judge_all(lives: Mapping[int, Live], news: Sequence[News], judge: Judge) -> Judged:
+    """Judge news in order over the messages that were loaded."""
     changes, reached = Changes(), []
+    before = {message_id: _stored(live) for message_id, live in lives.items()}
     for one in news:
         live = lives.get(one.message_id)
         if live is not None:
-            before = live.status
+            status = live.status
             judge(live, one, changes)
-            if live.status != before:
+            if live.status != status:
                 reached.append(int(live.status))
-    return changes, reached
+    return Judged([live for message_id, live in lives.items() if _stored(live) != before[message_id]], changes, reached)
+
+
+def _stored(live: Live) -> tuple[Row, ...]:
+    return message_row(live), *part_rows(live)
 
 
 Found = dict[tuple[str, str], list[Candidate]]

@@ -274,9 +274,9 @@ async def _judge_all(tx: Tx, news: Sequence[News], judge: Judge) -> None:
         return
     lives = await _load(tx, sorted({(one.message_id, one.account_id) for one in news}))
     queued = {message_id for message_id, live in lives.items() if _is_queued(live)}
-    changes, reached = rows.judge_all(lives, news, judge)
-    tx.effects.reached += reached
-    await _save(tx, [live for live in lives.values() if live.touched], queued, changes)
+    judged = rows.judge_all(lives, news, judge)
+    tx.effects.reached += judged.reached
+    await _save(tx, judged.lives, queued, judged.changes)
 
 
 def _is_queued(live: Live) -> bool:

@@ -152,9 +152,9 @@ def _unpark(context: Context, waiting: list[Parked], left: list[Parked]) -> int:
 
 def _judge_all(context: Context, news: Sequence[News], judge: Judge) -> None:
     lives = _load(context, list({one.message_id for one in news}))
-    changes, reached = rows.judge_all(lives, news, judge)
-    context.effects.reached += reached
-    _save(context, [live for live in lives.values() if live.touched], changes)
+    judged = rows.judge_all(lives, news, judge)
+    context.effects.reached += judged.reached
+    _save(context, judged.lives, judged.changes)
 
 
 def _load(context: Context, message_ids: list[int]) -> dict[int, Live]:
