@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
-from tests.bench import claims, flow, http, nodes, notify, receipts, rows, smpp, snapshot
+from tests.bench import claims, flow, halfopen, http, nodes, notify, receipts, rows, smpp, snapshot
 from tests.bench.bench import Bench, folder_for
 from tests.bench.children import Failed
 from tests.bench.database import Database
@@ -25,7 +25,7 @@ from aldis.store.sqlite.files import filesystem_of
 TABLE_WIDTH = 150
 ON_POSTGRES = {"claims": claims.run, "snapshot": snapshot.run, "notify": notify.run, "nodes": nodes.run}
 RECEIPTS = {"receipts": receipts.run, "backlog": receipts.run_backlog}
-SECTIONS = {"smpp": smpp.run, "flow": flow.run, **RECEIPTS, **ON_POSTGRES, "rows": rows.run}
+SECTIONS = {"smpp": smpp.run, "halfopen": halfopen.run, "flow": flow.run, **RECEIPTS, **ON_POSTGRES, "rows": rows.run}
 NAMES = ("submit", "poll", *SECTIONS)
 
 

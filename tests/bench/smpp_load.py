@@ -31,7 +31,8 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _part(message_id: int, msisdn: int) -> OutboundPart:
+def part(message_id: int, msisdn: int, body: bytes = BODY) -> OutboundPart:
+    """Return a message of one part."""
     return OutboundPart(
         account_id=1,
         message_id=message_id,
@@ -40,7 +41,7 @@ def _part(message_id: int, msisdn: int) -> OutboundPart:
         attempt=1,
         msisdn=msisdn,
         originator="Parcels",
-        octets=BODY,
+        octets=body,
         data_coding=0,
         udhi=False,
         valid_until=_now_ms() + 3_600_000,
@@ -57,7 +58,7 @@ class Feeder:
         )
         self.connector = SmppConnector(settings, self, _now_ms)
         msisdn = DELIVERED if self._wants_receipts else SILENT
-        self._parts = [_part(n, msisdn) for n in range(job["window"])]
+        self._parts = [part(n, msisdn) for n in range(job["window"])]
         self.submitted = 0
         self.accepted = 0
         self.receipts = 0

@@ -53,8 +53,7 @@ class Manners:
 
     def next_number(self, system_id: str, pdu: SubmitSm) -> int:
         """Return the number that a new part's id spells."""
-        part = part_of(pdu)
-        if not self._habits.one_id or part.parts == 1:
+        if not self._habits.one_id or (part := part_of(pdu)).parts == 1:
             return self._count(system_id)
         if part.number == 1 or part.message not in self._shared_ids:
             self._shared_ids[part.message] = self._count(system_id)
@@ -67,16 +66,17 @@ class Manners:
 
     def refusal(self, pdu: SubmitSm) -> int:
         """Return the command_status that refuses a part; 0 for none."""
+        if not self._habits.refused_part:
+            return 0
         part = part_of(pdu)
         is_refused = part.parts > 1 and part.number == self._habits.refused_part
         return CommandStatus.ESME_RSUBMITFAIL if is_refused else 0
 
     def answer(self, pdu: SubmitSm, say: Callable[[], None]) -> None:
         """Let a part be answered, now, later or never."""
-        part = part_of(pdu)
         if self._habits.no_answer:
             return
-        if not self._habits.reversed_answers or part.parts == 1:
+        if not self._habits.reversed_answers or (part := part_of(pdu)).parts == 1:
             say()
             return
         held = self._held.setdefault(part.message, [])
