@@ -337,11 +337,12 @@ class Ledger:
         state = self.profiles.meant(news.connector, news.state)
         heard = lifecycle.hear_receipt(state, news.error, self.errors.get(news.connector, {}))
         part_no = news.part_no if news.part_no in live.standings else 1
-        live.standings[part_no] = lifecycle.advance(live.standings[part_no], heard)
+        before = live.standings[part_no]
+        live.standings[part_no] = lifecycle.advance(before, heard)
         live.sent = True
         if news.is_adopted:
             _learn_id(live, news, news.connector, part_no, news.upstream_id, changes)
-        if heard.is_final:
+        if heard.is_final and not before.is_final:
             self.profiles.note(news.connector, Topic.DELAY, delay_of(time_of(live.message_id), news.at))
         if live.parts > 1 and heard.is_final:
             self._hear_for_all(live, news.connector, part_of(part_no, live.parts), heard)

@@ -172,7 +172,7 @@ def _canonical(word: str) -> str:
 
 # --- text -------------------------------------------------------------------------------------------------------
 
-_GSM_PUNCTUATION: Final = str.maketrans({0x00: "@", 0x02: "$", 0x11: "_"})
+_GSM_PUNCTUATION: Final = bytes.maketrans(b"\x00\x02\x11", b"@$_")
 """Where the GSM alphabet has the punctuation of ids among what ASCII has for control characters."""
 
 
@@ -191,8 +191,7 @@ def _decode_text(octets: bytes, data_coding: int) -> str:
         return octets.decode("utf-16-be" if octets[0] == 0 else "utf-16-le", "replace").strip("\0\ufeff")
     if data_coding & 0xEC == 0x08 and (0 in plain or not plain.isascii()):
         return octets.decode("utf-16-be", "replace").strip("\0\ufeff")
-    text = plain.decode("latin-1")
-    return text.translate(_GSM_PUNCTUATION) if data_coding == 0 else text
+    return (plain.translate(_GSM_PUNCTUATION) if data_coding == 0 else plain).decode("latin-1")
 
 
 def _is_wide(octets: bytes) -> bool:
