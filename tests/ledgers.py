@@ -7,11 +7,16 @@ from typing import Any
 
 import msgspec
 
-from aldis.connectors.base import Accepted, Delivery, NotSent, Outcome, Refused, Unknown
+from aldis.connectors.base import Accepted, NotSent, Outcome, Refused, Unknown
+from aldis.connectors.translate import to_delivery
+from aldis.inbound import Inbound
 from aldis.ledger import Ended, Lapsed
 from aldis.model.errors import NoCredits, QuotaExceeded
 from aldis.model.status import Status
 from aldis.model.types import Account, Push, PushResult
+from aldis.smpp.commands import DeliverSm
+from aldis.smpp.events import Incoming
+from aldis.smpp.pdu import encode
 from aldis.store.base import Due, NewBatch
 from aldis.store.testing import Bench
 from aldis.store.testing.bench import DAY_MS, LEASE_MS
@@ -145,9 +150,16 @@ class Traffic:
         await self.bench.ledger.receive([one])
 
     async def inbound(self) -> None:
-        one = self.bench.delivery("", "")
-        fields = {name: getattr(one, name) for name in one.__struct_fields__}
-        await self.bench.ledger.receive([Delivery(**(fields | {"is_receipt": False, "text": "STOP\0 ☃"}))])
+        number = self.random.choice([0, 1, 2])
+        header = bytes((5, 0, 3, self.random.randrange(4), 2, number)) if number else b""
+        pdu = DeliverSm(
+            source_addr=b"447700900123", destination_addr=b"60777", esm_class=0x40 if number else 0, data_coding=8,
+            short_message=header + "STOP\0 ☃".encode("utf-16-be"),
+        )  # fmt: skip
+        one = to_delivery("north", Incoming(1, pdu, encode(pdu, 1)), self.bench.now, lambda taken: None)
+        await self.bench.ledger.receive([one])
+        if self.random.random() < 0.7:
+            await Inbound(self.bench.ledger).gather(0, self.bench.now + 1)
 
     async def push(self) -> None:
         pushes = sorted(await self.bench.ledger.due_pushes(self.bench.now, 10_000), key=lambda one: one.push_id)

@@ -27,7 +27,7 @@ _BOOKS = """SELECT account_id, CAST(sum(amount) AS BIGINT) FROM (
 _CARRIED = " UNION ALL SELECT account_id, carried_refunds - carried_charges FROM accounts"
 TABLES = (
     "accounts", "top_ups", "batches", "deduplications", "messages", "queue", "parts", "upstream_ids", "events", "inbox",
-    "pushes", "nodes", "last_ids", "binds", "commits",
+    "inbound_messages", "pushes", "nodes", "last_ids", "binds", "commits",
 )  # fmt: skip
 
 

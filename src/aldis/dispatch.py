@@ -197,6 +197,7 @@ class Dispatch:
                 connector,
                 outcomes,
                 retry_at,
+                part.originator,
             )
         )
 

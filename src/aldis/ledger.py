@@ -17,8 +17,10 @@ from aldis.rules.adoption import unanswered_id
 from aldis.rules.failover import connectors_of
 from aldis.rules.matching import Candidate, choose, is_number
 from aldis.rules.profile import Profiles, Topic, delay_of, offset_of, part_of
+from aldis.rules.replies import conversation
 from aldis.store.base import Changes, Due, EventRow, Live, NewBatch, Parked, Span, Store, UpstreamId, Verdict
 from aldis.store.base import News as StoreNews
+from aldis.store.inbound import NOBODY
 from aldis.store.rows import quote
 
 _RETRY = Standing(Status.RETRY_QUEUED)
@@ -40,6 +42,8 @@ class Submitted(msgspec.Struct, frozen=True, gc=False):
     """(part number, outcome)"""
     retry_at: int | None
     """When to try again what was refused for now; None: never, its validity is over."""
+    originator: str = ""
+    """What it was sent from, for answers to it to be told by; empty: not known."""
 
     @property
     def upstream_keys(self) -> Sequence[tuple[str, str]]:
@@ -374,6 +378,8 @@ def _hear_outcomes(live: Live, news: Submitted, changes: Changes) -> None:
             heard = _TAKEN
             live.sent = True
             _learn_id(live, news, news.connector, part_no, outcome.upstream_id, changes)
+            if part_no == 1:
+                _learn_id(live, news, NOBODY, part_no, conversation(news.originator, str(live.msisdn)), changes)
         elif isinstance(outcome, Unknown):
             heard = _UNKNOWN
             live.sent = True

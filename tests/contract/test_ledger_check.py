@@ -160,6 +160,7 @@ async def test_everything_is_counted(sqlite: LedgerPlace, postgres_url: str) -> 
             "accounts": 1, "top-ups": 1, "batches": 6, "messages": 6, "  moving": 4, "  delivered": 0, "  failed": 2,
             "  waiting to be sent": 2, "  being sent": 1, "parts of long messages": 2, "events": 3,
             "ids of upstreams": 2, "submission numbers": 1, "receipts parked": 1, "inbound messages": 0,
+            "  that lack parts": 0, "  waiting for parts": 0,
             "pushes to do": 1, "pushes given up": 0,
         }  # fmt: skip
 

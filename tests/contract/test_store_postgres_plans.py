@@ -34,6 +34,8 @@ BY_KEY = {
     },
     "parked_receipts": {"inbox": {"connector", "upstream_id"}},
     "parked_since": {"inbox": {"received_at"}},
+    "waiting_inbound": {"inbox": {"received_at"}},
+    "pieces_of_inbound": {"inbox": {"connector", "upstream_id"}},
     "delete_inbox": {"inbox": {"inbox_id"}},
     "end_pushes": {"pushes": {"account_id", "message_id"}, "messages": {"account_id", "message_id"}},
     "reschedule_pushes": {"pushes": {"account_id", "message_id"}},

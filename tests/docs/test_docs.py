@@ -39,8 +39,8 @@ TESTS = sorted([*(ROOT / "tests").rglob("*.py"), *(p for p in SOURCES if "testin
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-_CLAUSE = re.compile(r"\b(?:EAPI|REC|SMPP|PROMISE)-\d+\b")
-_DEFINED = re.compile(r"^\*\*((?:EAPI|REC|SMPP|PROMISE)-\d+)\*\*", re.MULTILINE)
+_CLAUSE = re.compile(r"\b(?:EAPI|REC|INB|SMPP|PROMISE)-\d+\b")
+_DEFINED = re.compile(r"^\*\*((?:EAPI|REC|INB|SMPP|PROMISE)-\d+)\*\*", re.MULTILINE)
 _METRIC = re.compile(r'f?"(aldis_[a-z_]+(?:\{field\}[a-z_]*)?)"')
 
 

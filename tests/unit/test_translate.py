@@ -5,7 +5,7 @@ import pytest
 
 from aldis.connectors.base import OutboundPart
 from aldis.connectors.smpp import SmppSettings
-from aldis.connectors.translate import Addressing, Translator, TypeOfAddress, read_text, smpp_time, to_delivery
+from aldis.connectors.translate import Addressing, Translator, TypeOfAddress, smpp_time, to_delivery
 from aldis.smpp.commands import DataSm, DeliverSm, Tlv
 from aldis.smpp.events import Incoming
 
@@ -88,11 +88,11 @@ def test_an_smpp_time_is_sixteen_octets_in_utc():
         (DeliverSm(tlvs={Tlv.MESSAGE_PAYLOAD: b"long"}), "long"),
         (DataSm(tlvs={Tlv.MESSAGE_PAYLOAD: b"long"}), "long"),
         (DeliverSm(short_message=b"", esm_class=0x40), ""),
-        (DeliverSm(short_message=b"\xff", esm_class=0x40), ""),
+        (DeliverSm(short_message=b"\xff", esm_class=0x40), "\ufffd"),
     ],
 )
 def test_a_message_is_decoded_for_reading(pdu, text):
-    assert read_text(pdu) == text
+    assert to_delivery("s", Incoming(9, pdu, b""), 1234, bool).text == text
 
 
 def test_a_receipt_is_told_from_a_message():

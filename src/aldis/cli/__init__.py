@@ -10,6 +10,7 @@ from aldis.cli.accounts import accounts
 from aldis.cli.connectors import connectors
 from aldis.cli.demo import demo
 from aldis.cli.doctor import doctor
+from aldis.cli.inbound import inbound
 from aldis.cli.ledger import ledger
 from aldis.cli.receipts import receipts
 from aldis.cli.report import report
@@ -32,7 +33,7 @@ def group() -> None:
     """  # noqa: D301 - click wants the backspace
 
 
-for command in (serve, demo, accounts, report, receipts, connectors, ledger, doctor):
+for command in (serve, demo, accounts, report, receipts, inbound, connectors, ledger, doctor):
     group.add_command(command)
 
 

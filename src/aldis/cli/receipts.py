@@ -4,10 +4,9 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from aldis.cli.report import show_time
+from aldis.cli.report import show_time, show_words
 from aldis.cli.shared import call, config_option, read_settings
 
 
@@ -33,7 +32,7 @@ def list_(
     table = Table("UTC", "connector", "id", "state", "err", "number", "originator", "text")
     for one in answer["receipts"]:
         words = [one[name] for name in ("connector", "upstream_id", "state", "error", "source", "destination", "text")]
-        table.add_row(show_time(one["received_at"]), *map(escape, words))
+        table.add_row(show_time(one["received_at"]), *map(show_words, words))
     console = Console()
     console.print(table)
     console.print(f"{answer['unmatched']} receipts belong to no message; `aldis receipts rematch` looks again")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from aldis.cli.shared import call, config_option, read_settings
@@ -20,6 +21,11 @@ def show_time(at_ms: int | None) -> str:
     if at_ms is None:
         return ""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
+
+
+def show_words(words: str) -> str:
+    """Return somebody else's words for a terminal: what would steer it is shown as a dot, and markup as it stands."""
+    return escape("".join(char if char.isprintable() else "\N{MIDDLE DOT}" for char in words))
 
 
 def show_status(code: int) -> str:
@@ -48,7 +54,7 @@ def report(batch_id: int, limit: int, config: Path | None) -> None:
         table.add_row(show_time(batch["created_at"]), "accepted", "0", "", "", f"{message['credits']} credits")
         for event in message["events"]:
             part = str(event["part_no"] or "")
-            detail = event["detail"].replace("[", r"\[")
+            detail = show_words(event["detail"])
             table.add_row(show_time(event["at"]), event["kind"], str(event["status"]), part, event["connector"], detail)
         console.print(table)
     if batch["recipients"] > len(batch["messages"]):

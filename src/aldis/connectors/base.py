@@ -106,7 +106,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """Epoch ms."""
     is_receipt: bool
     upstream_id: str
-    """The receipted id in the upstream's own spelling; empty if there is none."""
+    """The receipted id in the upstream's own spelling; of a part of a subscriber's long message, what its parts share;
+    empty if there is none."""
     state: str
     """The receipt's word, upper case (DELIVRD …); empty if there is none."""
     error: str

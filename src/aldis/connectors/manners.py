@@ -1,6 +1,7 @@
 """How the simulated message centre carries out its habits: ids, the order of answers, and what a receipt looks like."""
 
 import itertools
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -37,6 +38,27 @@ def part_of(pdu: SubmitSm) -> Part:
     if pdu.esm_class & EsmClass.UDHI and len(head) == 6 and head[:3] == b"\x05\x00\x03":
         return Part((pdu.source_addr, pdu.destination_addr, head[3]), head[5], head[4])
     return Part((pdu.source_addr, pdu.destination_addr, -1), 1, 1)
+
+
+def reply(submitted: SubmitSm, texts: tuple[str, ...]) -> list[DeliverSm]:
+    """Return a subscriber's answer to a message, its last part first."""
+    reference = zlib.crc32(submitted.destination_addr) % 256
+    parts = []
+    for number, text in enumerate(texts, 1):
+        header = bytes((5, 0, 3, reference, len(texts), number)) if len(texts) > 1 else b""
+        parts.append(
+            DeliverSm(
+                source_addr_ton=submitted.dest_addr_ton,
+                source_addr_npi=submitted.dest_addr_npi,
+                source_addr=submitted.destination_addr,
+                dest_addr_ton=submitted.source_addr_ton,
+                dest_addr_npi=submitted.source_addr_npi,
+                destination_addr=submitted.source_addr,
+                esm_class=EsmClass.UDHI if header else 0,
+                short_message=header + text.encode("ascii"),
+            )
+        )
+    return parts[::-1]
 
 
 class Manners:

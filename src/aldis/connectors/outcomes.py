@@ -57,6 +57,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     """Receipts wait the simulator's `late_delay_ms`, not its `receipt_delay_ms`."""
     asked: Step | None = None
     """What query_sm tells though no receipt does."""
+    reply: tuple[str, ...] = ()
+    """The parts of what the subscriber answers, ASCII; the last comes first."""
 
 
 DELIVERED = Script(shows=Status.DELIVERED, what="accepted, then a receipt DELIVRD", receipts=(Step("DELIVRD"),))
@@ -182,6 +184,18 @@ _TROUBLES = {
         shows=Status.DELIVERED_UPSTREAM,
         what="accepted; no receipt ever comes, but query_sm is answered DELIVRD",
         asked=Step("DELIVRD"),
+    ),
+    "0120": Script(
+        shows=Status.DELIVERED,
+        what="delivered, and the subscriber answers STOP",
+        receipts=DELIVERED.receipts,
+        reply=("STOP",),
+    ),
+    "0121": Script(
+        shows=Status.DELIVERED,
+        what="delivered, and the subscriber answers in three parts, of which the last comes first",
+        receipts=DELIVERED.receipts,
+        reply=("Thank you ", "very much ", "indeed"),
     ),
 }
 

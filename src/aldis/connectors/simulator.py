@@ -18,7 +18,7 @@ from aldis.connectors.agenda import Agenda
 from aldis.connectors.base import OutboundPart, SentPart, Sink, Tell
 from aldis.connectors.counters import Counters
 from aldis.connectors.habits import as_of_version
-from aldis.connectors.manners import Manners
+from aldis.connectors.manners import Manners, reply
 from aldis.connectors.outcomes import DELIVERED, OUTCOMES, Answer, Script, Step
 from aldis.connectors.pace import Pace
 from aldis.connectors.simulator_memory import DELETED, Known, Memory
@@ -299,6 +299,8 @@ class Smsc:
             self._plan(account, known, step, delay_ms, not_on)
         if script.asked:
             self._agenda.after(delay_ms, partial(known.reach, script.asked))
+        for pdu in reply(known.pdu, script.reply):
+            self._agenda.after(2 * delay_ms, partial(self.deliver, account.system_id, pdu))
 
     def _plan(
         self, account: _Account, known: Known, step: Step, delay_ms: int, not_on: "_Connection | None" = None

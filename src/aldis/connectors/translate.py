@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from aldis.connectors.assembly import key_of
 from aldis.connectors.base import Delivery, OutboundPart, SentPart
 from aldis.smpp.commands import (
     CancelSm,
@@ -16,11 +17,11 @@ from aldis.smpp.commands import (
     QuerySm,
     RegisteredDelivery,
     SubmitSm,
-    Tlv,
 )
+from aldis.smpp.concat import user_data
 from aldis.smpp.events import Incoming
 from aldis.smpp.receipt import parse_receipt
-from aldis.text import gsm
+from aldis.text.reading import read
 
 SHORT_CODE_DIGITS = 6
 """A numeric originator of at most this many digits is a short code."""
@@ -132,39 +133,15 @@ def to_delivery(connector: str, event: Incoming, received_at: int, answer: Calla
         connector=connector,
         received_at=received_at,
         is_receipt=receipt is not None,
-        upstream_id=receipt.upstream_id if receipt else "",
+        upstream_id=receipt.upstream_id if receipt else key_of(pdu),
         state=receipt.state if receipt else "",
         error=receipt.error if receipt else "",
         is_final=receipt.is_final if receipt else False,
         source=pdu.source_addr.decode("latin-1"),
         destination=pdu.destination_addr.decode("latin-1"),
-        text=receipt.text if receipt else read_text(pdu),
+        text=receipt.text if receipt else read(user_data(pdu)[1], pdu.data_coding),
         pdu=event.frame,
         esm_class=pdu.esm_class,
         done_date=receipt.done_date if receipt else "",
         answer=answer,
     )
-
-
-def read_text(pdu: DeliverSm | DataSm) -> str:
-    """Return a message's text for reading, without its user data header; binary as hexadecimal."""
-    octets = pdu.short_message if isinstance(pdu, DeliverSm) else b""
-    if not octets and pdu.tlvs:
-        octets = pdu.tlvs.get(Tlv.MESSAGE_PAYLOAD, b"")
-    if pdu.esm_class & EsmClass.UDHI and octets:
-        octets = octets[1 + octets[0] :]
-    return _decode(octets, pdu.data_coding)
-
-
-def _decode(octets: bytes, data_coding: int) -> str:
-    if data_coding >= 0xF0:
-        data_coding = 4 if data_coding & 0x04 else 0
-    match data_coding:
-        case 0:
-            return gsm.decode(octets)
-        case 8:
-            return octets.decode("utf-16-be", "replace")
-        case 2 | 4:
-            return octets.hex()
-        case _:
-            return octets.decode("latin-1")

@@ -16,7 +16,7 @@ from aldis.model.types import Account, AccountId
 from aldis.push.request import parse_url
 from aldis.rules.profile import MEANINGS, Topic
 from aldis.service.profiles import ProfileKeeper
-from aldis.store.base import Store, Wanted
+from aldis.store.base import Store, Wanted, WantedInbound
 from aldis.web.auth import hash_password
 
 log = structlog.get_logger()
@@ -46,6 +46,7 @@ class Admin:
             "connectors.forget": self.forget_profile,
             "receipts.list": self.list_receipts,
             "receipts.rematch": self.rematch_receipts,
+            "inbound.list": self.list_inbound,
         }
 
     async def call(self, name: str, arguments: dict[str, Any]) -> Any:
@@ -136,6 +137,13 @@ class Admin:
             "receipts": [{name: getattr(one, name) for name in shown} for one in found],
             "unmatched": (await self._store.queue_state(self._ledger.now_ms())).parked,
         }
+
+    async def list_inbound(
+        self, connector: str = "", number: str = "", destination: str = "", keyword: str = "", limit: int = 100
+    ) -> Any:
+        """Return messages of subscribers, the newest first."""
+        found = await self._store.inbound_messages(WantedInbound(connector, number, destination, keyword, limit))
+        return [{**msgspec.to_builtins(one), "octets": one.octets.hex()} for one in found]
 
     async def rematch_receipts(self) -> Any:
         """Look again at every receipt that belongs to no message; returns how many do now."""

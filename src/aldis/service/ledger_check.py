@@ -150,6 +150,7 @@ async def _count(books: Books, findings: list[str]) -> list[tuple[str, int]]:
                  if code not in STATUS]  # fmt: skip
     [queued] = await books.ask("count_queue")
     [inbox] = await books.ask("count_inbox")
+    [inbound] = await books.ask("count_inbound")
     [pushes] = await books.ask("count_pushes")
     counts = [
         ("accounts", len(await books.ask("accounts"))),
@@ -170,7 +171,9 @@ async def _count(books: Books, findings: list[str]) -> list[tuple[str, int]]:
     return [
         *counts,
         ("receipts parked", inbox[0]),
-        ("inbound messages", inbox[1]),
+        ("inbound messages", inbound[0]),
+        ("  that lack parts", inbound[1]),
+        ("  waiting for parts", inbox[1]),
         ("pushes to do", pushes[0]),
         ("pushes given up", pushes[1]),
     ]

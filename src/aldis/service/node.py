@@ -294,7 +294,8 @@ class Node:
                     await self.store.remember_last_id(last)
                     noted = last
                 self._queue = await self.store.queue_state(self.now_ms())
-                while await self.store.tidy(self.now_ms(), self.now_ms() - self.settings.unmatched_ms):
+                now, settings = self.now_ms(), self.settings
+                while await self.store.tidy(now, now - settings.unmatched_ms, now - settings.inbound_ms):
                     pass
             except OurError as error:
                 log.warning("tidying waits", error=str(error))

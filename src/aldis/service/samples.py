@@ -32,6 +32,17 @@ def samples_of(
     yield _gauge("aldis_outcomes_unrecorded", "Outcomes that are not on disk yet.", dispatch.unrecorded)
     yield _counter("aldis_deliveries_received_total", "deliver_sm and data_sm on disk and answered.", inbound.received)
     yield _counter("aldis_deliveries_refused_total", "Deliveries that the ledger could not take.", inbound.refused)
+    for (name, keyword), count in sorted(inbound.messages.items()):
+        yield Sample(
+            "aldis_inbound_messages_total",
+            "counter",
+            "Messages of subscribers that were put together.",
+            {"connector": name, "keyword": keyword},
+            count,
+        )
+    for name, count in sorted(inbound.incomplete.items()):
+        labels = {"connector": name}
+        yield Sample("aldis_inbound_incomplete_total", "counter", "Those of them that lack parts.", labels, count)
     for name in connectors:
         yield Sample(
             "aldis_receipts_ambiguous_total",

@@ -69,6 +69,7 @@ SETTINGS: Sequence[Setting] = (
         "receipts.keep_unmatched_days", "int", 14, "days",
         "How long a receipt is kept that belongs to no message so far.",
     ),
+    Setting("inbound.keep_days", "int", 90, "days", "How long messages of subscribers are kept."),
     Setting("failover.after_s", "float", 5.0, "s", "How long a connector may be down before a route uses the next."),
     Setting("admission.blocklist", "numbers", (), "MSISDNs", "Numbers that may not be written to: status 32."),
     Setting("admission.censor", "texts", (), "words", "Words that no body may hold: status 33."),
@@ -132,6 +133,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     eapi_max_recipients: int
     validity_ms: int
     unmatched_ms: int
+    inbound_ms: int
     """How long a receipt is kept that belongs to no message."""
     failover_after_s: float
     blocklist: list[int]
@@ -431,6 +433,7 @@ def _settings(raw: dict[str, Any], connectors: list[ConnectorConfig], routes: li
         eapi_max_recipients=raw["eapi.max_recipients"],
         validity_ms=int(raw["messages.validity_h"] * 3_600_000),
         unmatched_ms=raw["receipts.keep_unmatched_days"] * 86_400_000,
+        inbound_ms=raw["inbound.keep_days"] * 86_400_000,
         failover_after_s=raw["failover.after_s"],
         blocklist=raw["admission.blocklist"],
         censor=raw["admission.censor"],

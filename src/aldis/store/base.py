@@ -168,6 +168,49 @@ class Parked(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     pdu: bytes
 
 
+class InboundMessage(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A message from a subscriber."""
+
+    inbound_id: int
+    connector: str
+    received_at: int
+    """When its first part came, epoch ms."""
+    source: str
+    """The subscriber, as the upstream wrote the number."""
+    destination: str
+    data_coding: int
+    text: str
+    octets: bytes
+    parts: int
+    parts_got: int
+    """Fewer than `parts` where the others were waited for in vain."""
+    keyword: str
+    """What it asks for: stop, start, or nothing."""
+    account_id: int = 0
+    message_id: int = 0
+    """The last message that was sent from its destination to its source; 0: none is known."""
+
+
+class Assembled(msgspec.Struct, frozen=True):
+    """What a look at waiting parts of inbound messages has found."""
+
+    messages: list[InboundMessage]
+    used: list[int]
+    """inbox_ids of the parts that are in them, or only repeat what is."""
+
+
+Assemble = Callable[[Sequence[Parked], Sequence[Sequence[Parked]]], Assembled]
+"""Puts messages together: takes those that stand alone, and groups of parts that belong together, each oldest first."""
+
+
+class Gathered(NamedTuple):
+    """What came of a look at waiting inbound messages."""
+
+    messages: list[InboundMessage]
+    rest: "Span | None"
+    """What was not looked at; None: nothing is left."""
+
+
 class Changes(msgspec.Struct):
     """What judging a group of news asks to be written, beside the `Live` rows that it changed."""
 
@@ -250,6 +293,20 @@ class Wanted(msgspec.Struct, frozen=True):
     number: str = ""
     """How the number that the message went to ends."""
     upstream_id: str = ""
+    limit: int = 100
+
+
+class WantedInbound(msgspec.Struct, frozen=True):
+    """Which inbound messages are looked for."""
+
+    connector: str = ""
+    """Empty: of all."""
+    number: str = ""
+    """How the subscriber's number ends."""
+    destination: str = ""
+    """How the number that it was sent to ends."""
+    keyword: str = ""
+    """Empty: any."""
     limit: int = 100
 
 
@@ -369,12 +426,19 @@ class Store(Protocol):
     async def parked_receipts(self, wanted: Wanted) -> Sequence[Parked]:
         """Return receipts that belong to no message so far, the newest first."""
 
-    async def tidy(self, now: int, parked_before: int = 0) -> int:
+    async def gather(self, span: Span, assemble: Assemble) -> Gathered:
+        """Put messages of subscribers together that came in a span, some hundred PDUs at a time; parts may wait."""
+
+    async def inbound_messages(self, wanted: WantedInbound) -> Sequence[InboundMessage]:
+        """Return messages of subscribers, the newest first."""
+
+    async def tidy(self, now: int, parked_before: int = 0, inbound_before: int = 0) -> int:
         """Drop what is past its time, and prepare what will be needed; returns 0 once all is done for now.
 
         Args:
             now: Epoch ms.
             parked_before: Receipts that came before it, and have found no message, are dropped, too.
+            inbound_before: So are messages of subscribers that came before this.
         """
 
     async def remember_last_id(self, last_id: int) -> None:

@@ -63,6 +63,11 @@ TABLES = (
         "inbox_id connector received_at is_receipt upstream_id state error source destination text pdu",
     ),
     _table(
+        "inbound_messages",
+        "inbound_id connector received_at source destination data_coding text octets parts parts_got keyword "
+        "to_account_id to_message_id",
+    ),
+    _table(
         "pushes",
         "account_id message_id push_id batch_id url msisdn status completed_at source_id accept_empty attempts due_at "
         "last_error",
@@ -74,7 +79,7 @@ one engine keeps that in a table, the other in columns of `messages`."""
 
 _TEXTS = {
     *("username", "password_hash", "push_url", "report_header", "note", "originator", "source_id", "connector", "kind"),
-    *("upstream_id", "detail", "state", "error", "source", "destination", "text", "url", "last_error"),
+    *("upstream_id", "detail", "state", "error", "source", "destination", "text", "keyword", "url", "last_error"),
 }
 """Columns that hold text, in whatever table."""
 

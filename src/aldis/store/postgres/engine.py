@@ -14,8 +14,11 @@ from aldis.model.status import STATUS
 from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushResult, Report
 from aldis.store.base import (
     Admission,
+    Assemble,
     Due,
     EventRow,
+    Gathered,
+    InboundMessage,
     Judge,
     Lease,
     Match,
@@ -27,9 +30,11 @@ from aldis.store.base import (
     Span,
     Unfinished,
     Wanted,
+    WantedInbound,
 )
 from aldis.store.group import CommitStats
-from aldis.store.postgres import partitions, verbs
+from aldis.store.inbound import inbound_of
+from aldis.store.postgres import inbound, partitions, verbs
 from aldis.store.postgres.connection import (
     Connection,
     cant_be_used,
@@ -321,11 +326,22 @@ class PostgresStore:
         bindings = (wanted.connector, wanted.number, quote(wanted.upstream_id), wanted.limit)
         return [parked_of(row) for row in await self._ask("list_parked", *bindings)]
 
-    async def tidy(self, now: int, parked_before: int = 0) -> int:
-        """Make nobody's what gone nodes owned, drop old parked receipts; once an hour see to partitions."""
+    async def gather(self, span: Span, assemble: Assemble) -> Gathered:
+        """Put messages of subscribers together."""
+        [answer] = await self._news.call(inbound.gather, (inbound.Gather(span, assemble),))
+        return answer  # type: ignore[no-any-return]
+
+    async def inbound_messages(self, wanted: WantedInbound) -> Sequence[InboundMessage]:
+        """Return messages of subscribers, the newest first."""
+        bindings = (wanted.connector, wanted.number, wanted.destination, wanted.keyword, wanted.limit)
+        return [inbound_of(row) for row in await self._ask("list_inbound", *bindings)]
+
+    async def tidy(self, now: int, parked_before: int = 0, inbound_before: int = 0) -> int:
+        """Make nobody's what gone nodes owned, drop what is past its time; once an hour see to partitions."""
         await self._ask("orphan_pushes", 5_000)
-        if gone := await self._ask("forget_parked", parked_before):
-            return len(gone)
+        gone = len(await self._ask("forget_parked", parked_before))
+        if gone := gone + len(await self._ask("forget_inbound", inbound_before)):
+            return gone
         if now < self._tables_at:
             return 0
         async with self._question() as connection:

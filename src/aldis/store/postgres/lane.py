@@ -39,7 +39,7 @@ from aldis.store.sqlfile import queries
 
 log = structlog.get_logger()
 
-SQL = queries("postgres") | queries("postgres_nodes")
+SQL = queries("postgres") | queries("postgres_nodes") | queries("postgres_inbound")
 CONFLICT_TRIES = 5
 CLOSE_S = 10.0
 DOUBT_PAUSE_S = 0.2

@@ -39,6 +39,7 @@ _KEYS = {
     "events": ("account_id", "message_id", "event_id"),
     "upstream_ids": ("connector", "upstream_id", "day", "message_id", "part_no"),
     "inbox": ("inbox_id",),
+    "inbound_messages": ("inbound_id",),
     "pushes": ("account_id", "message_id"),
 }
 """By these columns each table has an index."""

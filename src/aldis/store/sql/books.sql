@@ -39,6 +39,10 @@ SELECT count(*) FROM deduplications;
 -- Parked receipts, and inbound messages.
 SELECT coalesce(sum(is_receipt), 0), coalesce(sum(1 - is_receipt), 0) FROM inbox;
 
+-- name: count_inbound
+-- Messages of subscribers, and those that lack parts.
+SELECT count(*), count(CASE WHEN parts_got < parts THEN 1 END) FROM inbound_messages;
+
 -- name: count_pushes
 -- Reports that are to be pushed, and those whose last try has failed.
 SELECT count(due_at), count(*) - count(due_at) FROM pushes;

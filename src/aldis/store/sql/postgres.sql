@@ -549,7 +549,7 @@ SELECT $1, coalesce(max(top_up_id), 0) + 1, $2, $3, $4 FROM top_ups WHERE accoun
 -- name: largest_id
 -- The largest id that is near at hand in the tables, or was noted.
 SELECT greatest((SELECT last_message_id FROM batches ORDER BY batch_id DESC LIMIT 1), (SELECT max(inbox_id) FROM inbox),
-(SELECT max(last_id) FROM last_ids), 0);
+(SELECT max(inbound_id) FROM inbound_messages), (SELECT max(last_id) FROM last_ids), 0);
 
 -- name: remember_last_id
 -- Notes how far a node number's ids have come.

@@ -265,7 +265,8 @@ ON CONFLICT (fact) DO UPDATE SET value = max(value, excluded.value);
 -- name: largest_id
 -- The largest id in the tables, or noted.
 SELECT max(coalesce((SELECT max(last_message_id) FROM batches), 0), coalesce((SELECT max(message_id) FROM messages), 0),
-coalesce((SELECT max(inbox_id) FROM inbox), 0), coalesce((SELECT value FROM facts WHERE fact = 'last_id'), 0));
+coalesce((SELECT max(inbox_id) FROM inbox), 0), coalesce((SELECT max(inbound_id) FROM inbound_messages), 0),
+coalesce((SELECT value FROM facts WHERE fact = 'last_id'), 0));
 
 -- name: forget_upstream_ids
 -- Drops the ids of parts submitted long ago.

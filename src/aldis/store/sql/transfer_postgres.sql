@@ -57,6 +57,11 @@ FROM upstream_ids t WHERE {after};
 SELECT t.inbox_id, t.connector, t.received_at, t.is_receipt, t.upstream_id, t.state, t.error, t.source, t.destination,
 t.text, t.pdu FROM inbox t WHERE {after};
 
+-- name: inbound_messages
+-- Messages of subscribers.
+SELECT t.inbound_id, t.connector, t.received_at, t.source, t.destination, t.data_coding, t.text, t.octets, t.parts,
+t.parts_got, t.keyword, t.to_account_id, t.to_message_id FROM inbound_messages t WHERE {after};
+
 -- name: pushes
 -- Reports owed.
 SELECT t.account_id, t.message_id, t.push_id, t.batch_id, t.url, t.msisdn, t.status, t.completed_at, t.source_id,

@@ -58,6 +58,11 @@ FROM upstream_ids t LEFT JOIN messages m ON m.message_id = t.message_id WHERE {a
 SELECT t.inbox_id, t.connector, t.received_at, t.is_receipt, t.upstream_id, t.state, t.error, t.source, t.destination,
 t.text, t.pdu FROM inbox t WHERE {after};
 
+-- name: inbound_messages
+-- Messages of subscribers.
+SELECT t.inbound_id, t.connector, t.received_at, t.source, t.destination, t.data_coding, t.text, t.octets, t.parts,
+t.parts_got, t.keyword, t.to_account_id, t.to_message_id FROM inbound_messages t WHERE {after};
+
 -- name: pushes
 -- Reports owed.
 SELECT t.account_id, t.message_id, t.push_id, t.batch_id, t.url, t.msisdn, t.status, t.completed_at, t.source_id,
@@ -113,6 +118,12 @@ INSERT INTO upstream_ids (day, connector, upstream_id, message_id, part_no, atte
 -- Writes what no message has taken.
 INSERT INTO inbox (inbox_id, connector, received_at, is_receipt, upstream_id, state, error, source, destination, text,
 pdu) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11);
+
+-- name: add_inbound_messages
+-- Writes messages of subscribers.
+INSERT INTO inbound_messages (inbound_id, connector, received_at, source, destination, data_coding, text, octets, parts,
+parts_got, keyword, to_account_id, to_message_id)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13);
 
 -- name: add_pushes
 -- Writes reports owed.

@@ -12,7 +12,7 @@ from aldis.store.group import Effects
 from aldis.store.rows import Purse
 from aldis.store.sqlfile import queries
 
-SQL = queries("sqlite")
+SQL = queries("sqlite") | queries("sqlite_inbound")
 _CHUNK = 64
 """Rows in one statement at most; each number of rows is a statement of its own, kept ready."""
 

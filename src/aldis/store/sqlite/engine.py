@@ -14,8 +14,11 @@ from aldis.model.status import STATUS
 from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushResult, Report
 from aldis.store.base import (
     Admission,
+    Assemble,
     Due,
     EventRow,
+    Gathered,
+    InboundMessage,
     Judge,
     Lease,
     Match,
@@ -27,10 +30,12 @@ from aldis.store.base import (
     Span,
     Unfinished,
     Wanted,
+    WantedInbound,
 )
 from aldis.store.group import CommitStats
+from aldis.store.inbound import inbound_of
 from aldis.store.rows import DAY_MS, FINAL, KEEP_UPSTREAM_IDS_DAYS, account_of, parked_of, push_of
-from aldis.store.sqlite import verbs
+from aldis.store.sqlite import inbound, verbs
 from aldis.store.sqlite.context import SQL, Context, carray
 from aldis.store.sqlite.files import DirectoryLock, check_filesystem, check_sqlite
 from aldis.store.sqlite.migrate import migrate, refuse_incomplete
@@ -301,22 +306,33 @@ class SqliteStore:
 
     async def parked_receipts(self, wanted: Wanted) -> Sequence[Parked]:
         """Return receipts that belong to no message so far; searched in a thread, for there may be many."""
-        return await asyncio.to_thread(self._list_parked, wanted)
+        bindings = (wanted.connector, wanted.number, wanted.upstream_id, wanted.limit)
+        return [parked_of(row) for row in await asyncio.to_thread(self._search, "list_parked", bindings)]
 
-    def _list_parked(self, wanted: Wanted) -> Sequence[Parked]:
+    def _search(self, name: str, bindings: tuple[Any, ...]) -> list[Any]:
         connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
         try:
-            bindings = (wanted.connector, wanted.number, wanted.upstream_id, wanted.limit)
-            return [parked_of(row) for row in connection.execute(SQL["list_parked"], bindings)]
+            return connection.execute(SQL[name], bindings).fetchall()
         finally:
             connection.close()
 
-    async def tidy(self, now: int, parked_before: int = 0) -> int:
-        """Drop upstream ids and parked receipts past their time; returns how many went, at most some thousand."""
+    async def gather(self, span: Span, assemble: Assemble) -> Gathered:
+        """Put messages of subscribers together."""
+        [answer] = await self.writer.call(inbound.gather, (inbound.Gather(span, assemble),))
+        return answer  # type: ignore[no-any-return]
+
+    async def inbound_messages(self, wanted: WantedInbound) -> Sequence[InboundMessage]:
+        """Return messages of subscribers, the newest first; searched in a thread, for there may be many."""
+        bindings = (wanted.connector, wanted.number, wanted.destination, wanted.keyword, wanted.limit)
+        return [inbound_of(row) for row in await asyncio.to_thread(self._search, "list_inbound", bindings)]
+
+    async def tidy(self, now: int, parked_before: int = 0, inbound_before: int = 0) -> int:
+        """Drop what is past its time; returns how much went, at most some thousand of each."""
         day = now // DAY_MS - KEEP_UPSTREAM_IDS_DAYS
         [gone] = await self.writer.call(verbs.forget_upstream_ids, (day,))
         [parked] = await self.writer.call(verbs.forget_parked, (parked_before,))
-        return gone + parked  # type: ignore[no-any-return]
+        [read] = await self.writer.call(inbound.forget_inbound, (inbound_before,))
+        return gone + parked + read  # type: ignore[no-any-return]
 
     def problems(self) -> Sequence[str]:
         """Return why durability can't be given now, or soon won't be."""

@@ -32,6 +32,7 @@ _KEYS = {
     "events": ("message_id", "event_id"),
     "upstream_ids": ("day", "connector", "upstream_id", "message_id", "part_no"),
     "inbox": ("inbox_id",),
+    "inbound_messages": ("inbound_id",),
     "pushes": ("message_id",),
 }
 """In this order each table lies in the file."""
