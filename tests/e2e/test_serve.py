@@ -206,6 +206,24 @@ def test_a_batch_of_mixed_recipients_has_each_its_own_verdict_and_refused_ones_c
     assert service.call(CREDITS) == "0|98.50\n"
 
 
+def test_what_subscribers_answer_is_listed_with_the_message_that_it_answers(service: Service) -> None:
+    service.send(msisdn="447700900120,447700900121,447700900123", sender="447700900000")
+
+    def listed(*more: str) -> list[dict[str, object]]:
+        done = aldis(service.folder, "inbound", "list", "--json", *more)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    wait_for(lambda: len(listed()) == 2, "two answers")
+    [stop] = listed("--keyword", "stop", "--number", "0120")
+    assert (stop["text"], stop["destination"], stop["parts"]) == ("STOP", "447700900000", 1)
+    [long] = listed("--number", "0121", "--to", "0000", "--connector", "sim")
+    assert (long["text"], long["parts"]) == ("Thank you very much indeed", 3)
+    assert long["message_id"] == int(str(stop["message_id"])) + 1
+    assert "STOP" in aldis(service.folder, "inbound", "list", COLUMNS="200").stdout
+    assert 'aldis_inbound_messages_total{connector="sim",keyword="stop"} 1' in service.curl("/metrics")
+
+
 def test_a_long_message_goes_out_in_parts_and_is_delivered_when_all_are(service: Service) -> None:
     assert service.call(SEND, msisdn="447700900126", message="x" * 161) == "24|message too long|\n"
     batch_id = service.send(
