@@ -1,18 +1,19 @@
 """News in, one transaction out: the only writer of status and credits."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 
 from aldis import lifecycle
-from aldis.connectors.base import Accepted, Delivery, NotSent, Outcome, Refused, Unknown
+from aldis.connectors.base import Accepted, Delivery, NotSent, Outcome, Refused, SentPart, Unknown
 from aldis.lifecycle import Standing
 from aldis.model.errors import LedgerUnavailable, NoCredits, QuotaExceeded
 from aldis.model.ids import IdMaker, time_of
 from aldis.model.status import STATUS, Status
-from aldis.model.types import Account, BatchReport, Push, PushResult
+from aldis.model.types import Account, BatchReport, MessageKey, Push, PushResult
 from aldis.rules.adoption import unanswered_id
 from aldis.rules.failover import connectors_of
 from aldis.rules.matching import Candidate, choose, is_number
@@ -23,6 +24,7 @@ from aldis.store.base import News as StoreNews
 from aldis.store.inbound import NOBODY
 from aldis.store.rows import quote
 
+RECEIPT: Final = "receipt"
 _RETRY = Standing(Status.RETRY_QUEUED)
 _TAKEN = Standing(Status.DELIVERED_UPSTREAM)
 _UNKNOWN = Standing(Status.UPSTREAM_UNACKNOWLEDGED)
@@ -53,7 +55,7 @@ class Submitted(msgspec.Struct, frozen=True, gc=False):
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
-    """A receipt for a part."""
+    """A receipt for a part, or what its upstream has told when it was asked."""
 
     account_id: int
     message_id: int
@@ -67,6 +69,8 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     text: str
     is_adopted: bool = False
     """Whether its id is learnt from it: the answer to the submit never came."""
+    by: str = RECEIPT
+    """How it was learnt, as the history calls it: `receipt` or `query`."""
     upstream_keys: tuple[tuple[str, str], ...] = ()
 
 
@@ -246,6 +250,23 @@ class Ledger:
         )
         return position
 
+    async def sent_parts(self, messages: Sequence[MessageKey]) -> dict[str, list[SentPart]]:
+        """Return by connector the parts of messages that upstreams have given ids to, as the history has them."""
+        found: dict[str, list[SentPart]] = {}
+        for one in await self.store.submissions(messages):
+            for part_no, upstream_id in _ids_in(one.detail) or [(one.part_no, one.upstream_id)]:
+                found.setdefault(one.connector, []).append(
+                    SentPart(
+                        account_id=one.account_id,
+                        message_id=one.message_id,
+                        part_no=part_no,
+                        upstream_id=upstream_id,
+                        originator=one.originator,
+                        msisdn=one.msisdn,
+                    )
+                )
+        return found
+
     async def due_pushes(self, now: int, limit: int) -> Sequence[Push]:
         """Return pushes that may be tried, oldest first."""
         return await self.store.due_pushes(now, limit)
@@ -346,9 +367,9 @@ class Ledger:
         live.sent = True
         if news.is_adopted:
             _learn_id(live, news, news.connector, part_no, news.upstream_id, changes)
-        if heard.is_final and not before.is_final:
+        if heard.is_final and not before.is_final and news.by == RECEIPT:
             self.profiles.note(news.connector, Topic.DELAY, delay_of(time_of(live.message_id), news.at))
-        if live.parts > 1 and heard.is_final:
+        if live.parts > 1 and heard.is_final and news.by == RECEIPT:
             self._hear_for_all(live, news.connector, part_of(part_no, live.parts), heard)
 
     def _hear_for_all(self, live: Live, connector: str, part: str, heard: Standing) -> None:
@@ -491,7 +512,7 @@ def _push(live: Live, push_id: int, at: int) -> Push:
 def _event(live: Live, news: News) -> EventRow:
     part_no, connector, upstream_id = 0, "", ""
     if isinstance(news, Received):
-        kind, detail = "receipt", news.text or f"{news.state} {news.error}".strip()
+        kind, detail = news.by, news.text or f"{news.state} {news.error}".strip()
         part_no, connector, upstream_id = news.part_no, news.connector, news.upstream_id
     elif isinstance(news, Submitted):
         kind = "submit" if news.attempt > live.fenced else "late word"
@@ -513,6 +534,14 @@ def _event(live: Live, news: News) -> EventRow:
 
 def _words(part_no: int, outcome: Outcome) -> str:
     return f"{part_no}: {_say(outcome)}"
+
+
+_find_ids = re.compile(r"(?:^|; )(\d+): (\S+)(?=; |$)").findall
+
+
+def _ids_in(detail: str) -> list[tuple[int, str]]:
+    """Return the parts' ids in what `_words` has said of several; what else is said of a part has several words."""
+    return [(int(part_no), upstream_id) for part_no, upstream_id in _find_ids(detail)]
 
 
 def _say(outcome: Outcome) -> str:

@@ -34,6 +34,11 @@ BY_KEY = {
     },
     "parked_receipts": {"inbox": {"connector", "upstream_id"}},
     "parked_since": {"inbox": {"received_at"}},
+    "submissions": {
+        "messages": {"account_id", "message_id"},
+        "batches": {"batch_id"},
+        "events": {"account_id", "message_id"},
+    },
     "waiting_inbound": {"inbox": {"received_at"}},
     "pieces_of_inbound": {"inbox": {"connector", "upstream_id"}},
     "delete_inbox": {"inbox": {"inbox_id"}},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from aldis.asking import Asking, ages_to_ask_at
 from aldis.connectors.base import Accepted, Connector, Delivery, OutboundPart, Outcome, Refused
 from aldis.dispatch import Dispatch
 from aldis.inbound import Inbound
@@ -28,7 +29,7 @@ from aldis.rules.failover import connectors_of
 from aldis.rules.routing import Router
 from aldis.service.admin import Admin, AdminSocket
 from aldis.service.profiles import ProfileKeeper
-from aldis.service.samples import samples_of
+from aldis.service.samples import questions, samples_of
 from aldis.service.settings import Settings
 from aldis.store.base import QueueState, Store
 from aldis.tracking import Tracking
@@ -155,6 +156,7 @@ class Node:
         self.dispatch = Dispatch(self.ledger, self._connectors, queues, settings.failover_after_s)
         self.inbound = Inbound(self.ledger)
         self.tracking = Tracking(self.ledger, self._ages_ms())
+        self.asking = Asking(self.ledger, self._connectors, self._ages_to_ask_at())
         guard = EgressGuard(settings.push_allow_private_networks)
         limits = Limits(total_s=settings.push_timeout_s, per_host=settings.push_connections_per_host)
         self._client = PushClient(guard, limits)
@@ -239,6 +241,14 @@ class Node:
         longest = {queue: max(horizons[name] for name in connectors_of(queue)) for queue in queues}
         return {queue: self.settings.validity_ms + horizon_ms for queue, horizon_ms in longest.items()}
 
+    def _ages_to_ask_at(self) -> dict[str, list[int]]:
+        """Return by queue how old its messages are each time that upstreams are asked about them."""
+        first = {config.name: config.query_after_ms for config in self.settings.connectors}
+        return {
+            queue: ages_to_ask_at(min(first[name] for name in connectors_of(queue)), end_ms)
+            for queue, end_ms in self._ages_ms().items()
+        }
+
     def _machines(self) -> Iterator[tuple[str, Coroutine[None, None, None]]]:
         """Yield what runs beside connectors and web, by this node's roles."""
         yield "tidy", self._tidy()
@@ -246,6 +256,7 @@ class Node:
             yield "inbound", self.inbound.run()
             yield "dispatch", self.dispatch.run()
             yield "tracking", self.tracking.run()
+            yield "asking", self.asking.run()
             yield "profiles", ProfileKeeper(self.store, self.ledger.profiles).run()
         if self._does("push"):
             yield "push", self.push.run()
@@ -368,5 +379,6 @@ class Node:
         now = self.now_ms()
         links, ambiguous = self._connectors, dict(self.ledger.ambiguous)
         yield from samples_of(self.store, self.dispatch, self.inbound, self.push, links, self._queue, now, ambiguous)
+        yield from questions(self.asking.answers)
         if self._shared is not None:
             yield from self._shared.samples()

@@ -55,6 +55,13 @@ def samples_of(
     yield from _pushes(push)
 
 
+def questions(answers: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
+    """Return what became of questions to upstreams, by connector and kind of answer."""
+    for (name, answer), count in sorted(answers.items()):
+        labels = {"connector": name, "answer": answer}
+        yield Sample("aldis_queries_total", "counter", "query_sm sent, by what came of it.", labels, count)
+
+
 def _ledger(store: Store, state: QueueState, now: int) -> Iterator[Sample | Histogram]:
     stats = store.stats
     yield _gauge("aldis_queue_depth", "Messages that may be sent now and wait.", state.due)

@@ -89,6 +89,13 @@ CONNECTOR_SETTINGS: Sequence[Setting] = (
         "h",
         "How long after a message's validity its receipt may still come; then it ends as 53, assumed.",
     ),
+    Setting(
+        "query_after_h",
+        "float",
+        1.0,
+        "h",
+        "How old a message without a final receipt is when its upstream is first asked, where `query` is on.",
+    ),
     Setting("errors", "table", {}, "", "A receipt's `err` -> the status code that it means, such as 027 = 56."),
 )
 """Keys of every [[connector]]; its kind adds its own."""
@@ -111,6 +118,8 @@ class ConnectorConfig(msgspec.Struct, frozen=True):
     errors: dict[str, Status]
     horizon_ms: int
     """How long after a message's validity its receipt may still come."""
+    query_after_ms: int
+    """How old a message without a final receipt is when its upstream is first asked."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -313,20 +322,23 @@ def _connector(table: dict[str, Any]) -> ConnectorConfig:
         raise SettingsError(f"connector {name!r}: unknown kind {kind!r}: known are {', '.join(connector_kinds())}")
     factory = point.load()
     errors = _errors(name, kind, table.pop("errors", {}))
-    horizon_ms = _horizon_ms(name, table.pop("receipt_horizon_h", 24.0))
+    horizon_ms = _hours(name, table, "receipt_horizon_h", 24.0)
+    query_after_ms = _hours(name, table, "query_after_h", 1.0)
     known = [field.name for field in msgspec.structs.fields(factory.settings_type)]
     _refuse_unknown(table, known, f"key of connector {name!r}:")
     try:
         options = msgspec.convert(table, factory.settings_type, strict=False)
     except (msgspec.ValidationError, ValueError) as error:
         raise SettingsError(f"connector {name!r}: {error}") from None
-    return ConnectorConfig(name, kind, factory, options, errors, horizon_ms)
+    return ConnectorConfig(name, kind, factory, options, errors, horizon_ms, query_after_ms)
 
 
-def _horizon_ms(name: str, hours: Any) -> int:
+def _hours(name: str, table: dict[str, Any], key: str, default: float) -> int:
+    """Take a time in hours out of a connector's table; returns ms."""
+    hours = table.pop(key, default)
     if not isinstance(hours, int | float) or isinstance(hours, bool) or not 0 < hours <= LONGEST_HORIZON_H:
         raise SettingsError(
-            f"connector {name!r}: receipt_horizon_h is above 0 and at most {LONGEST_HORIZON_H}, as long as ids are kept"
+            f"connector {name!r}: {key} is above 0 and at most {LONGEST_HORIZON_H}, as long as ids are kept"
         )
     return round(hours * 3_600_000)
 

@@ -310,6 +310,20 @@ class WantedInbound(msgspec.Struct, frozen=True):
     limit: int = 100
 
 
+class Submission(NamedTuple):
+    """What came of handing a message to an upstream, which gave it an id."""
+
+    account_id: int
+    message_id: int
+    msisdn: int
+    originator: str
+    connector: str
+    part_no: int
+    upstream_id: str
+    detail: str
+    """What the history says of it."""
+
+
 class Unfinished(NamedTuple):
     """Messages among some old ones that are not over."""
 
@@ -407,6 +421,9 @@ class Store(Protocol):
             after: Ids of batches and messages are larger than this one.
             until: And not larger than this one.
         """
+
+    async def submissions(self, messages: Sequence[MessageKey]) -> Sequence[Submission]:
+        """Return what came of handing messages to upstreams, as far as these gave ids, in order."""
 
     async def facts(self, prefix: str) -> Mapping[str, int]:
         """Return the numbers that were noted under names that begin so."""

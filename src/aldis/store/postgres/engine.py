@@ -28,6 +28,7 @@ from aldis.store.base import (
     QueueState,
     Rematched,
     Span,
+    Submission,
     Unfinished,
     Wanted,
     WantedInbound,
@@ -38,6 +39,7 @@ from aldis.store.postgres import inbound, partitions, verbs
 from aldis.store.postgres.connection import (
     Connection,
     cant_be_used,
+    columns,
     connect,
     connect_first,
     is_lost,
@@ -211,6 +213,12 @@ class PostgresStore:
             return Unfinished([], until)
         found = await self._ask("unfinished", after, row[0], queue, FINAL)
         return Unfinished([MessageKey(*row) for row in found], row[0])
+
+    async def submissions(self, messages: Sequence[MessageKey]) -> Sequence[Submission]:
+        """Return what came of handing messages to upstreams."""
+        if not messages:
+            return []
+        return [Submission(*row) for row in await self._ask("submissions", *columns(list(messages)))]
 
     async def facts(self, prefix: str) -> Mapping[str, int]:
         """Return the numbers that were noted under names that begin so."""

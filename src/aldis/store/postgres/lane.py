@@ -39,7 +39,11 @@ from aldis.store.sqlfile import queries
 
 log = structlog.get_logger()
 
-SQL = queries("postgres") | queries("postgres_nodes") | queries("postgres_inbound")
+SQL = {
+    name: sql
+    for file in ("postgres", "postgres_nodes", "postgres_inbound", "postgres_tracking")
+    for name, sql in queries(file).items()
+}
 CONFLICT_TRIES = 5
 CLOSE_S = 10.0
 DOUBT_PAUSE_S = 0.2

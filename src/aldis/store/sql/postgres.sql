@@ -417,21 +417,6 @@ SELECT q.account_id, q.message_id FROM (
 ) q JOIN batches b ON b.account_id = q.account_id AND b.batch_id = q.batch_id
 WHERE b.valid_until <= $2 LIMIT $3;
 
--- name: unfinished_until
--- How far one look for unfinished messages goes.
-SELECT max(batch_id) FROM (
-    SELECT batch_id FROM batches WHERE batch_id > $1 AND batch_id <= $2 ORDER BY batch_id LIMIT $3
-) b;
-
--- name: unfinished
--- Old messages of a connector that are not over, and wait for nobody here.
-SELECT m.account_id, m.message_id FROM batches b CROSS JOIN LATERAL (
-    SELECT account_id, message_id FROM messages m WHERE m.account_id = b.account_id
-    AND m.message_id BETWEEN b.batch_id AND b.last_message_id AND m.batch_id = b.batch_id AND m.connector = $3
-    AND m.status <> ALL($4::bigint[]) OFFSET 0
-) m WHERE b.batch_id > $1 AND b.batch_id <= $2
-AND NOT EXISTS (SELECT FROM queue q WHERE q.account_id = m.account_id AND q.message_id = m.message_id);
-
 -- name: fact
 -- A number that was noted.
 SELECT value FROM facts WHERE fact = $1;

@@ -28,6 +28,7 @@ from aldis.store.base import (
     QueueState,
     Rematched,
     Span,
+    Submission,
     Unfinished,
     Wanted,
     WantedInbound,
@@ -194,6 +195,12 @@ class SqliteStore:
         position = int(row[0]) if row else until
         found = self._read(SQL["unfinished"], (after, position, queue, carray(FINAL)))
         return Unfinished([MessageKey(*row) for row in found], position)
+
+    async def submissions(self, messages: Sequence[MessageKey]) -> Sequence[Submission]:
+        """Return what came of handing messages to upstreams."""
+        if not messages:
+            return []
+        return [Submission(*row) for row in self._read(SQL["submissions"], (carray([one[1] for one in messages]),))]
 
     async def facts(self, prefix: str) -> Mapping[str, int]:
         """Return the numbers that were noted under names that begin so."""
