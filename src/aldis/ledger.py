@@ -24,7 +24,9 @@ from aldis.store.base import News as StoreNews
 from aldis.store.inbound import NOBODY
 from aldis.store.rows import quote
 
-RECEIPT: Final = "receipt"
+RECEIPT, QUERY, CANCEL, CANCEL_REFUSED = "receipt", "query", "cancel", "cancel refused"
+"""How something was learnt from an upstream, as the history calls it."""
+_ANSWERED: Final = {CANCEL: Status.CANCELLED, CANCEL_REFUSED: Status.UPSTREAM_CANCEL_FAILED}
 _RETRY = Standing(Status.RETRY_QUEUED)
 _TAKEN = Standing(Status.DELIVERED_UPSTREAM)
 _UNKNOWN = Standing(Status.UPSTREAM_UNACKNOWLEDGED)
@@ -70,7 +72,7 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     is_adopted: bool = False
     """Whether its id is learnt from it: the answer to the submit never came."""
     by: str = RECEIPT
-    """How it was learnt, as the history calls it: `receipt` or `query`."""
+    """How it was learnt."""
     upstream_keys: tuple[tuple[str, str], ...] = ()
 
 
@@ -353,6 +355,8 @@ class Ledger:
         elif isinstance(news, Ended):
             if live.leased_until is not None and live.attempts != news.attempt:
                 return False
+            if all(standing.status not in _NOT_TAKEN_YET for standing in live.standings.values()):
+                return False
             _advance_pending(live, Standing(news.status))
         else:
             return _give_up(live)
@@ -361,6 +365,8 @@ class Ledger:
     def _hear_receipt(self, live: Live, news: Received, changes: Changes) -> None:
         state = self.profiles.meant(news.connector, news.state)
         heard = lifecycle.hear_receipt(state, news.error, self.errors.get(news.connector, {}))
+        if news.by in _ANSWERED:
+            heard = Standing(_ANSWERED[news.by])
         part_no = news.part_no if news.part_no in live.standings else 1
         before = live.standings[part_no]
         live.standings[part_no] = lifecycle.advance(before, heard)

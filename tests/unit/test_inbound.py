@@ -65,10 +65,12 @@ async def spent(sends: int, size: int) -> float:
     return time.monotonic() - started
 
 
+# REC-29
 async def test_many_receipts_leave_time_to_what_goes_out() -> None:
     assert await spent(sends=1, size=FEW + 1) >= SLOW_S * (GROUPS + YIELD * (GROUPS - 1))
 
 
+# REC-29
 @pytest.mark.parametrize(("sends", "size"), [(0, FEW + 1), (1, FEW)])
 async def test_receipts_wait_for_nothing_else(sends: int, size: int) -> None:
     assert await spent(sends, size) < SLOW_S * (GROUPS + YIELD * (GROUPS - 1))

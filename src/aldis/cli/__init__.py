@@ -7,6 +7,7 @@ import click
 
 from aldis import __version__
 from aldis.cli.accounts import accounts
+from aldis.cli.cancel import cancel
 from aldis.cli.connectors import connectors
 from aldis.cli.demo import demo
 from aldis.cli.doctor import doctor
@@ -33,7 +34,7 @@ def group() -> None:
     """  # noqa: D301 - click wants the backspace
 
 
-for command in (serve, demo, accounts, report, receipts, inbound, connectors, ledger, doctor):
+for command in (serve, demo, accounts, report, cancel, receipts, inbound, connectors, ledger, doctor):
     group.add_command(command)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from aldis.asking import cancel
 from aldis.ledger import Ledger
 from aldis.model.errors import AldisError
 from aldis.model.money import format_credits
@@ -47,6 +48,7 @@ class Admin:
             "receipts.list": self.list_receipts,
             "receipts.rematch": self.rematch_receipts,
             "inbound.list": self.list_inbound,
+            "cancel": self.cancel,
         }
 
     async def call(self, name: str, arguments: dict[str, Any]) -> Any:
@@ -144,6 +146,12 @@ class Admin:
         """Return messages of subscribers, the newest first."""
         found = await self._store.inbound_messages(WantedInbound(connector, number, destination, keyword, limit))
         return [{**msgspec.to_builtins(one), "octets": one.octets.hex()} for one in found]
+
+    async def cancel(self, batch_id: int, msisdn: int | None = None) -> Any:
+        """Cancel what is left of a batch, whoever's it is; returns what comes of it, None for an unknown one."""
+        owner = await self._store.owner_of(batch_id)
+        found = await cancel(self._ledger, owner.account_id, batch_id, msisdn) if owner else None
+        return found and found._asdict()
 
     async def rematch_receipts(self) -> Any:
         """Look again at every receipt that belongs to no message; returns how many do now."""
