@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import structlog
@@ -83,19 +83,22 @@ class _NotNow(Exception):
     """The link is down."""
 
 
-def ages_to_ask_at(first_ms: int, end_ms: int) -> list[int]:
+def ages_to_ask_at(first_ms: int, end_ms: int) -> dict[str, int]:
     """Return how old a message is each time that its upstream is asked: less and less often, and before its end.
 
     Args:
         first_ms: When to ask first.
         end_ms: How old it is when its end is assumed.
+
+    Returns:
+        Names of the times, under which the ledger keeps how far each has come, and ages in ms.
     """
     last = max(end_ms - LAST_WORD_MS, 0)
-    ages = []
+    ages: dict[str, int] = {}
     while first_ms < last:
-        ages.append(first_ms)
+        ages[str(len(ages) + 1)] = first_ms
         first_ms *= GROWTH
-    return [*ages, last]
+    return ages | {"last": last}
 
 
 class Asking:
@@ -106,9 +109,12 @@ class Asking:
     """
 
     def __init__(
-        self, ledger: Ledger, connectors: Mapping[str, Connector], ages_ms: Mapping[str, Sequence[int]]
+        self,
+        ledger: Ledger,
+        connectors: Mapping[str, Connector],
+        ages_ms: Callable[[], Mapping[str, Mapping[str, int]]],
     ) -> None:
-        """Take the ledger, all connectors, and by queue how old its messages are when they are asked about."""
+        """Take the ledger, all connectors, and what tells by queue the ages at which messages are asked about."""
         self._ledger = ledger
         self._connectors = connectors
         self._ages_ms = ages_ms
@@ -126,10 +132,10 @@ class Asking:
                 log.warning("upstreams are asked to take messages back later", error=str(error))
             except Exception:
                 log.exception("upstreams can't be asked to take messages back")
-            for queue, ages in self._ages_ms.items():
+            for queue, ages in self._ages_ms().items():
                 try:
-                    for age in ages:
-                        await self.sweep(queue, age)
+                    for name, age_ms in ages.items():
+                        await self.sweep(queue, name, age_ms)
                 except _NotNow:
                     pass
                 except OurError as error:
@@ -138,11 +144,11 @@ class Asking:
                     log.exception("upstreams can't be asked", queue=queue)
             await asyncio.sleep(SWEEP_S)
 
-    async def sweep(self, queue: str, age_ms: int) -> None:
+    async def sweep(self, queue: str, time: str, age_ms: int) -> None:
         """Ask about what has come of an age since the last sweep, of this node or another."""
         if not any(self._may_query(name) for name in connectors_of(queue)):
             return
-        store, name = self._ledger.store, f"asked {queue} {age_ms}"
+        store, name = self._ledger.store, f"asked {queue} {time}"
         position = await store.fact(name)
         until = id_at(max(self._ledger.now_ms() - age_ms, 0))
         while position < until:

@@ -111,6 +111,7 @@ class Untold(msgspec.Struct, frozen=True, gc=False):
     message_id: int
     news_id: int
     at: int
+    queue: str
     upstream_keys: tuple[tuple[str, str], ...] = ()
 
 
@@ -135,6 +136,10 @@ class Ledger:
         self.profiles = Profiles()
         self.ambiguous: Counter[str] = Counter()
         """By connector: how often a receipt could have meant several parts, and moved none."""
+        self.contradicting: Counter[str] = Counter()
+        """By connector: final receipts that say the opposite of an earlier one."""
+        self.missing: Counter[str] = Counter()
+        """By queue: messages whose end was assumed, for no final receipt has come."""
         self.outbound = 0
         """Batches admitted and messages claimed: grows while there is something to send."""
 
@@ -248,7 +253,10 @@ class Ledger:
         now = self.now_ms()
         news_ids = self.ids.take(len(found), now)
         await self.record(
-            [Untold(key.account_id, key.message_id, news_id, now) for key, news_id in zip(found, news_ids, strict=True)]
+            [
+                Untold(key.account_id, key.message_id, news_id, now, queue)
+                for key, news_id in zip(found, news_ids, strict=True)
+            ]
         )
         return position
 
@@ -355,11 +363,13 @@ class Ledger:
         elif isinstance(news, Ended):
             if live.leased_until is not None and live.attempts != news.attempt:
                 return False
-            if all(standing.status not in _NOT_TAKEN_YET for standing in live.standings.values()):
+            if not news.attempt and not _is_pending(live):
                 return False
             _advance_pending(live, Standing(news.status))
         else:
-            return _give_up(live)
+            is_missing = _give_up(live)
+            self.missing[news.queue] += is_missing
+            return is_missing
         return True
 
     def _hear_receipt(self, live: Live, news: Received, changes: Changes) -> None:
@@ -371,6 +381,7 @@ class Ledger:
         before = live.standings[part_no]
         live.standings[part_no] = lifecycle.advance(before, heard)
         live.sent = True
+        self.contradicting[news.connector] += lifecycle.contradict(before, heard)
         if news.is_adopted:
             _learn_id(live, news, news.connector, part_no, news.upstream_id, changes)
         if heard.is_final and not before.is_final and news.by == RECEIPT:
@@ -471,6 +482,11 @@ def _give_up(live: Live) -> bool:
     return live.standings != before
 
 
+def _is_pending(live: Live) -> bool:
+    """Tell whether a part is left to send."""
+    return any(standing.status in _NOT_TAKEN_YET for standing in live.standings.values())
+
+
 def _advance_pending(live: Live, heard: Standing) -> None:
     for part_no, standing in live.standings.items():
         if standing.status in _NOT_TAKEN_YET:
@@ -492,7 +508,7 @@ def _keep_going(live: Live, due_at: int) -> None:
     Where nothing is left to send there is nothing to hold, whoever brought the news.
     """
     live.completed_at = None
-    if all(standing.status not in _NOT_TAKEN_YET for standing in live.standings.values()):
+    if not _is_pending(live):
         live.due_at = live.leased_until = None
     elif live.leased_until is None and live.due_at is None:
         live.due_at = due_at

@@ -148,6 +148,13 @@ def advance(current: Standing, heard: Standing) -> Standing:
     return heard if heard.rank > current.rank else current
 
 
+def contradict(before: Standing, heard: Standing) -> bool:
+    """Tell whether two final words, none of them assumed, are opposites: a delivery and a failure."""
+    if before.assumed or not (before.is_final and heard.is_final):
+        return False
+    return TABLE[before.status].phase is not TABLE[heard.status].phase
+
+
 def roll_up(parts: Sequence[Standing]) -> Standing:
     """Return a message's standing from its parts', in order of part number.
 

@@ -1,7 +1,7 @@
 """The end of tracking: a message whose receipt never comes ends all the same, and says that this is assumed."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -22,15 +22,15 @@ class Tracking:
     It ends as 53, assumed: a receipt that comes later still says what really became of it.
     """
 
-    def __init__(self, ledger: Ledger, ages_ms: Mapping[str, int]) -> None:
-        """Take the ledger, and by queue how old a message is when no receipt is expected any more."""
+    def __init__(self, ledger: Ledger, ages_ms: Callable[[], Mapping[str, int]]) -> None:
+        """Take the ledger, and what tells by queue how old a message is when its receipt is not expected any more."""
         self._ledger = ledger
         self._ages_ms = ages_ms
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
-            for queue in self._ages_ms:
+            for queue in self._ages_ms():
                 try:
                     await self.sweep(queue)
                 except OurError as error:
@@ -43,7 +43,7 @@ class Tracking:
         """End what has come of age since the last sweep, of this node or another."""
         store, name = self._ledger.store, f"tracked {queue}"
         position = await store.fact(name)
-        until = id_at(max(self._ledger.now_ms() - self._ages_ms[queue], 0))
+        until = id_at(max(self._ledger.now_ms() - self._ages_ms()[queue], 0))
         while position < until:
             position = await self._ledger.end_untold(queue, position, until)
             await store.note_fact(name, position)

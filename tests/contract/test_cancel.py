@@ -82,7 +82,7 @@ async def test_what_an_upstream_gives_back_is_cancelled_and_refunded(engine: Eng
         await site.sent(1)
         assert await cancelled(site, message_id) == Withdrawal(0, 1, 0, 0)
         assert await site.statuses([message_id]) == [10]
-        asking = Asking(site.ledger, site.links, {})
+        asking = Asking(site.ledger, site.links, dict)
         await asking.withdraw()
         assert (await site.statuses([message_id]), await credits_of(site)) == ([29], CREDITS)
         await site.answered(1)
@@ -101,7 +101,7 @@ async def test_what_an_upstream_does_not_give_back_goes_on(engine: Engine, monke
         [message_id] = await site.submit(SILENT)
         await site.sent(1)
         await cancelled(site, message_id)
-        await Asking(site.ledger, site.links, {}).withdraw()
+        await Asking(site.ledger, site.links, dict).withdraw()
         assert (await site.statuses([message_id]), await credits_of(site)) == ([62], CREDITS - 1_000)
         upstream_id = (await site.history(message_id))[0].upstream_id
         await site.ledger.receive([site.bench.delivery(upstream_id, "DELIVRD", source=str(SILENT))])
@@ -117,7 +117,7 @@ async def test_an_upstream_that_says_nothing_is_asked_again(engine: Engine, monk
         [message_id] = await site.submit(SILENT)
         await site.sent(1)
         await cancelled(site, message_id)
-        asking = Asking(site.ledger, site.links, {})
+        asking = Asking(site.ledger, site.links, dict)
         await asking.withdraw()
         assert await site.statuses([message_id]) == [10]
         monkeypatch.setattr(Smsc, "_cancel", answer)

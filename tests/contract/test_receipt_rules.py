@@ -126,6 +126,10 @@ async def test_of_two_receipts_that_contradict_each_other_the_delivery_stands(le
         words = [event.detail.split("stat:")[1][:7] for event in (await site.history(message_id))[1:]]
         assert sorted(words) == ["DELIVRD", "UNDELIV"], "both are kept"
         assert await site.status(message_id) is Status.DELIVERED
+        assert site.ledger.contradicting["north"] == 1
+        [plain] = await site.submit(number + 10_000)
+        await site.answered(4)
+        assert (await site.status(plain), site.ledger.contradicting["north"]) == (Status.DELIVERED, 2)
 
 
 # RULE-i
@@ -148,13 +152,14 @@ async def test_a_message_whose_receipt_never_comes_ends_in_time(
     async with open_site(ledger) as site:
         [message_id] = await site.submit(SILENT)
         await site.sent(1)
-        tracking = Tracking(site.ledger, {"north": DAY_MS})
+        tracking = Tracking(site.ledger, lambda: {"north": DAY_MS})
         await tracking.sweep("north")
         assert await site.status(message_id) is Status.DELIVERED_UPSTREAM
         site.bench.now += DAY_MS + 1_000
         await tracking.sweep("north")
         assert (await site.status(message_id), site.pushed(message_id)) == (Status.EXPIRED, [53])
         assert (await site.told(message_id))[-1] == ("untold", 53)
+        assert site.ledger.missing == {"north": 1}
 
 
 # RULE-k

@@ -11,6 +11,7 @@ from aldis.lifecycle import (
     Refund,
     Standing,
     advance,
+    contradict,
     diagram,
     hear_receipt,
     hear_refusal,
@@ -158,3 +159,19 @@ def test_every_row_says_what_it_means_and_what_leads_to_it() -> None:
     meanings = [row.meaning for row in TABLE.values()]
     assert len(set(meanings)) == len(meanings)
     assert all(row.meaning and row.led_by for row in TABLE.values())
+
+
+# RULE-h
+@pytest.mark.parametrize(
+    ("before", "heard", "is_so"),
+    [
+        (Standing(Status.DELIVERED), Standing(Status.FAILED_PHONE), True),
+        (Standing(Status.EXPIRED), Standing(Status.DELIVERED), True),
+        (Standing(Status.EXPIRED, assumed=True), Standing(Status.DELIVERED), False),
+        (Standing(Status.FAILED_PHONE), Standing(Status.EXPIRED), False),
+        (Standing(Status.DELIVERED), Standing(Status.UPSTREAM_UPDATE), False),
+        (Standing(Status.DELIVERED_UPSTREAM), Standing(Status.DELIVERED), False),
+    ],
+)
+def test_only_final_words_that_were_said_contradict_each_other(before: Standing, heard: Standing, is_so: bool) -> None:
+    assert contradict(before, heard) is is_so

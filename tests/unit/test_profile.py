@@ -189,3 +189,23 @@ async def test_an_operator_looks_locks_and_forgets(tmp_path: Path) -> None:
         await admin.call("connectors.lock", {"connector": "north", "topic": "colour", "value": "red"})
     await store.close()
     await asyncio.sleep(0)
+
+
+# REC-27
+@pytest.mark.parametrize(
+    ("delays", "hours"),
+    [
+        ({}, 24),
+        ({AT_ONCE: MANY - 1}, 24),
+        ({AT_ONCE: MANY}, 1),
+        ({"1 min": MANY, "6 h": 1}, 1),
+        ({"1 min": MANY, "6 h": 5}, 6),
+        ({"1 min": MANY, "3 days": 50}, 72),
+        ({"1 min": MANY, "more": 50}, 24),
+    ],
+)
+def test_receipts_are_waited_for_as_long_as_nearly_all_of_them_took(delays: dict[str, int], hours: int) -> None:
+    profiles = Profiles()
+    profiles.learn([Fact("north", Topic.DELAY, value, times) for value, times in delays.items()], [])
+    assert profiles.horizon_ms("north") == hours * 3_600_000
+    assert profiles.horizon_ms("south") == 24 * 3_600_000

@@ -44,6 +44,8 @@ def profile(name: str, lock: str | None, unlock: str | None, forget: bool, confi
     console.print(table)
     for doubt in call(settings, "connectors.doubts", connector=name):
         console.print(f"Doubtful: {doubt}.")
+    hours = call(settings, "connectors.horizon", connector=name)
+    console.print(f"Suggested: receipt_horizon_h = {hours:g}, which is used where the connector has none.")
     console.print(
         f"A topic is settled once {ENOUGH} receipts or more speak for one value; what is not changes nothing."
     )

@@ -16,6 +16,9 @@ from aldis.rules.spelling import Spelling
 ENOUGH = 20
 SHARE = 0.95
 MANY = 1_000
+NEARLY_ALL = 0.999
+HORIZON_MS = 86_400_000
+_SHORTEST_HORIZON_S = 3_600
 _WITHOUT_FAILURE = frozenset({"DELIVRD", "ACCEPTD", "ENROUTE", "SCHEDULED"})
 LAST_WORD = "ACCEPTD"
 _LONGEST_OFFSET_MIN = 14 * 60
@@ -133,6 +136,19 @@ class Profiles:
         if sum(words.values()) >= MANY and set(words) <= _WITHOUT_FAILURE:
             found.append(f"not one of {MANY} receipts or more tells of a failure: some phones are always off")
         return found
+
+    def horizon_ms(self, connector: str) -> int:
+        """Return how long after a message's validity its receipt may still come: as long as nearly all took until now.
+
+        Before enough were seen, and where they take longer than is measured, it is a day.
+        """
+        counts = self.counts(connector)[Topic.DELAY]
+        total, within = sum(counts.values()), 0
+        for seconds, name in _DELAYS if total >= MANY else ():
+            within += counts.get(name, 0)
+            if within >= NEARLY_ALL * total:
+                return 1000 * max(seconds, _SHORTEST_HORIZON_S)
+        return HORIZON_MS
 
     def meant(self, connector: str, state: str) -> str:
         """Return what a link means by a receipt's word: ACCEPTD is a delivery where that is locked as its last word."""

@@ -43,6 +43,7 @@ class Admin:
             "report": self.report,
             "connectors.profile": self.show_profile,
             "connectors.doubts": self.show_doubts,
+            "connectors.horizon": self.show_horizon,
             "connectors.lock": self.lock_profile,
             "connectors.forget": self.forget_profile,
             "receipts.list": self.list_receipts,
@@ -176,6 +177,11 @@ class Admin:
         """Return what speaks for receipts that a connector's upstream makes up."""
         await self._keeper.keep()
         return self._ledger.profiles.doubts(connector)
+
+    async def show_horizon(self, connector: str) -> Any:
+        """Return for how many hours after validity a connector's profile suggests to wait for receipts."""
+        await self._keeper.keep()
+        return self._ledger.profiles.horizon_ms(connector) / 3_600_000
 
     async def lock_profile(self, connector: str, topic: str, value: str) -> Any:
         """Settle a topic by hand, or with an empty value leave it to receipts; then look again at parked receipts."""

@@ -29,7 +29,7 @@ from aldis.rules.failover import connectors_of
 from aldis.rules.routing import Router
 from aldis.service.admin import Admin, AdminSocket
 from aldis.service.profiles import ProfileKeeper
-from aldis.service.samples import questions, samples_of
+from aldis.service.samples import questions, receipts, samples_of
 from aldis.service.settings import Settings
 from aldis.store.base import QueueState, Store
 from aldis.tracking import Tracking
@@ -155,8 +155,8 @@ class Node:
         queues = {route.connector for route in settings.routes}
         self.dispatch = Dispatch(self.ledger, self._connectors, queues, settings.failover_after_s)
         self.inbound = Inbound(self.ledger)
-        self.tracking = Tracking(self.ledger, self._ages_ms())
-        self.asking = Asking(self.ledger, self._connectors, self._ages_to_ask_at())
+        self.tracking = Tracking(self.ledger, self._ages_ms)
+        self.asking = Asking(self.ledger, self._connectors, self._ages_to_ask_at)
         guard = EgressGuard(settings.push_allow_private_networks)
         limits = Limits(total_s=settings.push_timeout_s, per_host=settings.push_connections_per_host)
         self._client = PushClient(guard, limits)
@@ -236,12 +236,13 @@ class Node:
 
     def _ages_ms(self) -> dict[str, int]:
         """Return by queue how old a message is when no receipt is expected any more."""
-        horizons = {config.name: config.horizon_ms for config in self.settings.connectors}
+        profiles = self.ledger.profiles
+        horizons = {one.name: one.horizon_ms or profiles.horizon_ms(one.name) for one in self.settings.connectors}
         queues = {*horizons, *(route.connector for route in self.settings.routes)}
         longest = {queue: max(horizons[name] for name in connectors_of(queue)) for queue in queues}
         return {queue: self.settings.validity_ms + horizon_ms for queue, horizon_ms in longest.items()}
 
-    def _ages_to_ask_at(self) -> dict[str, list[int]]:
+    def _ages_to_ask_at(self) -> dict[str, dict[str, int]]:
         """Return by queue how old its messages are each time that upstreams are asked about them."""
         first = {config.name: config.query_after_ms for config in self.settings.connectors}
         return {
@@ -379,6 +380,7 @@ class Node:
         now = self.now_ms()
         links, ambiguous = self._connectors, dict(self.ledger.ambiguous)
         yield from samples_of(self.store, self.dispatch, self.inbound, self.push, links, self._queue, now, ambiguous)
+        yield from receipts(self.ledger)
         yield from questions(self.asking.answers)
         if self._shared is not None:
             yield from self._shared.samples()

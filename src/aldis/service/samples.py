@@ -6,6 +6,7 @@ from typing import Any
 from aldis.connectors.base import Connector
 from aldis.dispatch import Dispatch
 from aldis.inbound import Inbound
+from aldis.ledger import Ledger
 from aldis.push.engine import PushEngine
 from aldis.store.base import QueueState, Store
 from aldis.store.group import SIZE_BUCKETS, TIME_BUCKETS_S
@@ -53,6 +54,17 @@ def samples_of(
         )
     yield from _connectors(connectors)
     yield from _pushes(push)
+
+
+def receipts(ledger: Ledger) -> Iterator[Sample]:
+    """Return what was odd about receipts."""
+    for name, label, what, counts in (
+        ("aldis_receipts_contradicting_total", "connector", "Receipts that contradict an earlier end.",
+         ledger.contradicting),
+        ("aldis_receipts_missing_total", "queue", "Messages whose receipt never came.", ledger.missing),
+    ):  # fmt: skip
+        for value, count in sorted(dict(counts).items()):
+            yield Sample(name, "counter", what, {label: value}, count)
 
 
 def questions(answers: Mapping[tuple[str, str], int]) -> Iterator[Sample]:

@@ -85,9 +85,10 @@ CONNECTOR_SETTINGS: Sequence[Setting] = (
     Setting(
         "receipt_horizon_h",
         "float",
-        24.0,
+        "",
         "h",
-        "How long after a message's validity its receipt may still come; then it ends as 53, assumed.",
+        "How long after a message's validity its receipt may still come; then it ends as 53, assumed. Not given: as "
+        "the connector's profile suggests, a day at first.",
     ),
     Setting(
         "query_after_h",
@@ -116,8 +117,8 @@ class ConnectorConfig(msgspec.Struct, frozen=True):
     factory: Any
     options: Any
     errors: dict[str, Status]
-    horizon_ms: int
-    """How long after a message's validity its receipt may still come."""
+    horizon_ms: int | None
+    """How long after a message's validity its receipt may still come; None: as the profile suggests."""
     query_after_ms: int
     """How old a message without a final receipt is when its upstream is first asked."""
 
@@ -322,8 +323,8 @@ def _connector(table: dict[str, Any]) -> ConnectorConfig:
         raise SettingsError(f"connector {name!r}: unknown kind {kind!r}: known are {', '.join(connector_kinds())}")
     factory = point.load()
     errors = _errors(name, kind, table.pop("errors", {}))
-    horizon_ms = _hours(name, table, "receipt_horizon_h", 24.0)
-    query_after_ms = _hours(name, table, "query_after_h", 1.0)
+    horizon_ms = _hours(name, table, "receipt_horizon_h") if "receipt_horizon_h" in table else None
+    query_after_ms = _hours(name, table, "query_after_h")
     known = [field.name for field in msgspec.structs.fields(factory.settings_type)]
     _refuse_unknown(table, known, f"key of connector {name!r}:")
     try:
@@ -333,9 +334,9 @@ def _connector(table: dict[str, Any]) -> ConnectorConfig:
     return ConnectorConfig(name, kind, factory, options, errors, horizon_ms, query_after_ms)
 
 
-def _hours(name: str, table: dict[str, Any], key: str, default: float) -> int:
+def _hours(name: str, table: dict[str, Any], key: str) -> int:
     """Take a time in hours out of a connector's table; returns ms."""
-    hours = table.pop(key, default)
+    hours = table.pop(key, 1.0)
     if not isinstance(hours, int | float) or isinstance(hours, bool) or not 0 < hours <= LONGEST_HORIZON_H:
         raise SettingsError(
             f"connector {name!r}: {key} is above 0 and at most {LONGEST_HORIZON_H}, as long as ids are kept"
