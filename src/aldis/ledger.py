@@ -14,7 +14,7 @@ from aldis.model.errors import LedgerUnavailable, NoCredits, QuotaExceeded
 from aldis.model.ids import IdMaker, time_of
 from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, BatchReport, MessageKey, Push, PushResult
-from aldis.rules.adoption import unanswered_id
+from aldis.rules.adoption import answered_id, unanswered_id
 from aldis.rules.failover import connectors_of
 from aldis.rules.matching import Candidate, choose, is_number
 from aldis.rules.profile import Profiles, Topic, delay_of, offset_of, part_of
@@ -133,6 +133,8 @@ class Ledger:
         self.now_ms = now_ms
         self.errors: dict[str, Mapping[str, Status]] = {}
         """Connector -> its table of receipt errors."""
+        self.by_number: frozenset[str] = frozenset()
+        """Connectors whose receipts name no id, or none that has to do with the answer's."""
         self.profiles = Profiles()
         self.ambiguous: Counter[str] = Counter()
         """By connector: how often a receipt could have meant several parts, and moved none."""
@@ -356,6 +358,9 @@ class Ledger:
                 _hear_zombie(live, news, changes)
                 return False
             _hear_outcomes(live, news, changes)
+            for part_no, outcome in news.outcomes if news.connector in self.by_number else ():
+                if isinstance(outcome, Accepted):
+                    _learn_id(live, news, news.connector, part_no, answered_id(str(live.msisdn)), changes)
         elif isinstance(news, Lapsed):
             if live.leased_until is None or live.attempts != news.attempt:
                 return False

@@ -55,6 +55,39 @@ async def test_a_receipt_without_any_id_moves_nothing_and_is_kept(ledger: Sqlite
         assert (await site.status(message_id), await site.parked()) == (Status.DELIVERED_UPSTREAM, 1)
 
 
+# RULE-l RULE-m REC-32
+@pytest.mark.parametrize(
+    "habits", [{"no_id": True}, {"receipt_ids": "dotted", "says": "text"}], ids=["none", "foreign"]
+)
+async def test_a_receipt_without_a_known_id_is_matched_by_number_where_an_operator_says_so(
+    engine: Engine, habits: dict[str, Any]
+) -> None:
+    async with open_site(engine, habits) as site:
+        site.ledger.by_number = frozenset({"north"})
+        twice = DELIVERED + 10_000
+        messages = await site.submit(DELIVERED, UNDELIVERABLE, originator="Parcels")
+        doubtful = [(await site.submit(twice))[0] for _ in range(2)]
+        await site.answered(4)
+        assert await site.parked() == 4
+        assert await site.ledger.rematch(0, site.bench.now + 1) == 2
+        assert await site.statuses(messages) == [11, 51]
+        assert (await site.statuses(doubtful), await site.parked()) == ([10, 10], 2), "it may be either"
+        assert site.pushed(messages[0]) == [11]
+        assert await site.ledger.rematch(0, site.bench.now + 1) == 0
+
+
+# RULE-l REC-32
+async def test_each_part_of_a_long_message_is_matched_by_number_once(engine: Engine) -> None:
+    async with open_site(engine, {"no_id": True, "part_states": ("DELIVRD", "DELIVRD", "UNDELIV")}) as site:
+        site.ledger.by_number = frozenset({"north"})
+        message_id = await site.submit_long(3)
+        await site.answered(3)
+        for _ in range(3):
+            await site.ledger.rematch(0, site.bench.now + 1)
+        assert await site.parked() == 0
+        assert (sorted(site.parts(message_id)), await site.status(message_id)) == ([11, 11, 51], Status.FAILED_PHONE)
+
+
 # RULE-n
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))
 async def test_every_dialect_ends_messages_alike(ledger: Sqlite, dialect: str) -> None:

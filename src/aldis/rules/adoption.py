@@ -1,7 +1,8 @@
-"""Which message a receipt is about whose id nobody knows: the answer to its submit_sm never came.
+"""Which message a receipt is about whose id nobody knows.
 
-A message that was sent and not answered may have been taken; its receipt then names an id that we were never told.
-Number, originator, time and text together make up for it, where they fit one message alone.
+A message that was sent and not answered may have been taken; its receipt then names an id that we were never told. And
+there are upstreams whose receipts name no id at all, or one that has nothing to do with the answer's. Number,
+originator, time and text together make up for it, where they fit one message alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,8 @@ from aldis.rules.matching import is_number
 
 _UNANSWERED = (Status.UPSTREAM_UNACKNOWLEDGED, Status.EXPIRED)
 """Where a part stands that got no answer: until a receipt says otherwise, or its time is over."""
+_UNDER_WAY = (Status.DELIVERED_UPSTREAM, Status.UPSTREAM_UPDATE, Status.UPSTREAM_TRANSIENT, Status.EXPIRED)
+"""Where a part stands that was answered and has no final receipt."""
 _TAIL = 7
 _SAME_WORDS = 12
 _CLOCKS_MS = 60_000
@@ -23,8 +26,13 @@ def unanswered_id(number: str) -> str:
     return f"\N{TELEPHONE SIGN}{number[-_TAIL:]}"
 
 
+def answered_id(number: str) -> str:
+    """Return what stands, beside its id, for a part whose upstream is known to send receipts without this."""
+    return f"\N{TELEPHONE LOCATION SIGN}{number[-_TAIL:]}"
+
+
 class Unanswered(NamedTuple):
-    """A part that got no answer, as it was sent."""
+    """A part that got no answer, or whose answer's id is of no use, as it was sent."""
 
     account_id: int
     message_id: int
@@ -49,10 +57,10 @@ class Receipted(NamedTuple):
     """The receipt's whole text."""
 
 
-def fits(part: Unanswered, receipt: Receipted) -> bool:
-    """Tell whether a receipt may be about a part that got no answer."""
+def fits(part: Unanswered, receipt: Receipted, *, is_answered: bool = False) -> bool:
+    """Tell whether a receipt may be about a part that got no answer, or the answer to which is of no use."""
     return (
-        part.status in _UNANSWERED
+        part.status in (_UNDER_WAY if is_answered else _UNANSWERED)
         and is_number(part.msisdn, receipt.source)
         and _is_originator(part.originator, receipt.destination)
         and time_of(part.message_id) <= receipt.received_at + _CLOCKS_MS
@@ -65,26 +73,31 @@ def adopt(receipts: Sequence[Receipted], parts: Mapping[str, Iterable[Unanswered
 
     Args:
         receipts: Of one connector.
-        parts: That connector's parts by `unanswered_id`.
+        parts: That connector's parts by `unanswered_id` and `answered_id`.
 
     Returns:
         By the receipt's place: its part. A receipt that fits two messages gets none, and of a message that more ids fit
-        than it has such parts nothing is known, either.
+        than it has such parts nothing is known, either. Receipts without an id are for one part after the other.
     """
-    fitting: dict[int, list[Unanswered]] = {}
+    fitting: dict[int, tuple[list[Unanswered], str]] = {}
     ids: dict[int, list[str]] = {}
     for at, receipt in enumerate(receipts):
         found = [part for part in parts.get(unanswered_id(receipt.source), ()) if fits(part, receipt)]
+        answered = parts.get(answered_id(receipt.source), ())
+        found += [part for part in answered if part not in found and fits(part, receipt, is_answered=True)]
         if len({part.message_id for part in found}) == 1:
-            fitting[at] = sorted(found, key=lambda part: part.part_no)
             mine = ids.setdefault(found[0].message_id, [])
-            if receipt.upstream_id not in mine:
-                mine.append(receipt.upstream_id)
+            if not receipt.upstream_id and len(mine) >= len(found):
+                continue
+            name = receipt.upstream_id or f"\0{at}"
+            fitting[at] = sorted(found, key=lambda part: part.part_no), name
+            if name not in mine:
+                mine.append(name)
     chosen: dict[int, Unanswered] = {}
-    for at, found in fitting.items():
+    for at, (found, name) in fitting.items():
         mine = ids[found[0].message_id]
         if len(mine) <= len(found):
-            chosen[at] = found[mine.index(receipts[at].upstream_id)]
+            chosen[at] = found[mine.index(name)]
     return chosen
 
 

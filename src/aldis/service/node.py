@@ -152,6 +152,7 @@ class Node:
         self.ledger.early_ms = 0 if self._shared is None else CLOCKS_DIFFER_MS
         for config in settings.connectors:
             self.ledger.errors[config.name] = config.errors
+        self.ledger.by_number = frozenset(one.name for one in settings.connectors if one.by_number)
         queues = {route.connector for route in settings.routes}
         self.dispatch = Dispatch(self.ledger, self._connectors, queues, settings.failover_after_s)
         self.inbound = Inbound(self.ledger)

@@ -97,6 +97,14 @@ CONNECTOR_SETTINGS: Sequence[Setting] = (
         "h",
         "How old a message without a final receipt is when its upstream is first asked, where `query` is on.",
     ),
+    Setting(
+        "match_by_number",
+        "bool",
+        False,
+        "",
+        "Whether receipts that name no known id are matched by number, originator, time and text, where they fit one "
+        "message alone.",
+    ),
     Setting("errors", "table", {}, "", "A receipt's `err` -> the status code that it means, such as 027 = 56."),
 )
 """Keys of every [[connector]]; its kind adds its own."""
@@ -119,6 +127,8 @@ class ConnectorConfig(msgspec.Struct, frozen=True):
     errors: dict[str, Status]
     horizon_ms: int | None
     """How long after a message's validity its receipt may still come; None: as the profile suggests."""
+    by_number: bool
+    """Whether receipts that name no known id are matched by number."""
     query_after_ms: int
     """How old a message without a final receipt is when its upstream is first asked."""
 
@@ -324,6 +334,9 @@ def _connector(table: dict[str, Any]) -> ConnectorConfig:
     factory = point.load()
     errors = _errors(name, kind, table.pop("errors", {}))
     horizon_ms = _hours(name, table, "receipt_horizon_h") if "receipt_horizon_h" in table else None
+    by_number = table.pop("match_by_number", False)
+    if not isinstance(by_number, bool):
+        raise SettingsError(f"connector {name!r}: match_by_number is true or false")
     query_after_ms = _hours(name, table, "query_after_h")
     known = [field.name for field in msgspec.structs.fields(factory.settings_type)]
     _refuse_unknown(table, known, f"key of connector {name!r}:")
@@ -331,7 +344,7 @@ def _connector(table: dict[str, Any]) -> ConnectorConfig:
         options = msgspec.convert(table, factory.settings_type, strict=False)
     except (msgspec.ValidationError, ValueError) as error:
         raise SettingsError(f"connector {name!r}: {error}") from None
-    return ConnectorConfig(name, kind, factory, options, errors, horizon_ms, query_after_ms)
+    return ConnectorConfig(name, kind, factory, options, errors, horizon_ms, by_number, query_after_ms)
 
 
 def _hours(name: str, table: dict[str, Any], key: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from aldis.lifecycle import START, Standing, is_final
 from aldis.model.status import STATUS, Status
 from aldis.model.types import Account, AccountId, Dca, Push
-from aldis.rules.adoption import Receipted, Unanswered, unanswered_id
+from aldis.rules.adoption import Receipted, Unanswered, answered_id, unanswered_id
 from aldis.rules.adoption import adopt as adopted
 from aldis.rules.matching import Candidate, is_number
 from aldis.rules.spelling import Spelling, origins
@@ -382,7 +382,8 @@ def receipted(one: Parked) -> Receipted:
 
 def unanswered_ids(receipts: Sequence[Parked]) -> list[str]:
     """Return what stands for the ids of parts that got no answer and that receipts may be about, sorted."""
-    return sorted({unanswered_id(one.source) for one in receipts if one.source})
+    numbers = {one.source for one in receipts if one.source}
+    return sorted({id_ for number in numbers for id_ in (unanswered_id(number), answered_id(number))})
 
 
 def adopt(
