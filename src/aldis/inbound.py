@@ -22,6 +22,7 @@ MAX_GROUP = 2_000
 FEW: Final = 50
 """Receipts in a group that are no burden: no more come than messages go out."""
 LOOK_AGAIN_S = 1.0
+LOOK_FOR_OLD_S = 60.0
 AGES_MS = (1_000, 10_000, 60_000, 600_000)
 """How long a receipt has waited when it is looked at again: its part may have been unknown, or written in a transaction
 that overlapped with its own, or the answer to the submit may have come late."""
@@ -29,6 +30,7 @@ that overlapped with its own, or the answer to the submit may have come late."""
 
 PARTS_WAIT_MS: Final = AGES_MS[-1]
 """How long the parts of a subscriber's message that came wait for the others, from the newest on."""
+LONGEST_YIELD_S: Final = 0.5
 YIELD: Final = 1.5
 """How long receipts give way while messages go out, as a multiple of the time that their last group took."""
 
@@ -52,6 +54,8 @@ class Inbound:
         self._messages_since: int | None = None
         """When the first message came, epoch ms, that nobody has looked at; its parts may have come before."""
         self._messages_wake = asyncio.Event()
+        self._parts_until = ledger.now_ms() + 2 * PARTS_WAIT_MS
+        """Until when parts may wait that came to this process, or to the one before it, epoch ms."""
         self.received = 0
         self.refused = 0
         self.messages: Counter[tuple[str, str]] = Counter()
@@ -81,6 +85,7 @@ class Inbound:
             tasks.create_task(self._write_forever())
             tasks.create_task(self._look_again())
             tasks.create_task(self._gather_new())
+            tasks.create_task(self._gather_old())
 
     async def _look_again(self) -> None:
         """Give parked receipts a home that had none when they came: at the start all of them, then each a few times."""
@@ -90,7 +95,8 @@ class Inbound:
                 since, now = until[at], self._ledger.now_ms() - age
                 try:
                     await self._ledger.rematch(since, now)
-                    await self.gather(since, now)
+                    if self._ledger.now_ms() < self._parts_until:
+                        await self.gather(since, now)
                     until[at] = now
                 except OurError as error:
                     log.warning("what waits in the inbox is looked at later", error=str(error))
@@ -98,6 +104,17 @@ class Inbound:
                     log.exception("what waits in the inbox can't be looked at")
                     until[at] = now
             await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def _gather_old(self) -> None:
+        """Look now and then for parts of messages that came to a node which is gone."""
+        while True:
+            try:
+                await self.gather(0, self._ledger.now_ms() - PARTS_WAIT_MS)
+            except OurError as error:
+                log.warning("old parts of messages are looked at later", error=str(error))
+            except Exception:
+                log.exception("old parts of messages can't be looked at")
+            await asyncio.sleep(LOOK_FOR_OLD_S)
 
     async def _gather_new(self) -> None:
         """Put messages of subscribers together as soon as their last part is on disk."""
@@ -136,7 +153,7 @@ class Inbound:
                 await self._write(group)
                 self._writing = False
                 if self._ledger.outbound != outbound and len(group) > FEW:
-                    await asyncio.sleep(YIELD * (time.monotonic() - started))
+                    await asyncio.sleep(min(YIELD * (time.monotonic() - started), LONGEST_YIELD_S))
             self._written.set()
 
     async def _write(self, group: list[Delivery]) -> None:
@@ -169,6 +186,7 @@ class Inbound:
             if not delivery.is_receipt:
                 since = self._messages_since
                 self._messages_since = delivery.received_at if since is None else min(since, delivery.received_at)
+                self._parts_until = self._ledger.now_ms() + 2 * PARTS_WAIT_MS
                 self._messages_wake.set()
 
 
