@@ -9,7 +9,6 @@ import asyncio
 import json
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +17,7 @@ import uvloop
 from tests.bench.children import log_warnings
 
 from aldis.connectors.outcomes import Script, Step
-from aldis.connectors.simulator import SimulatorRates, Smsc, SmscSettings
+from aldis.connectors.simulator import SimulatorRates, Smsc, SmscSettings, _Outgoing
 from aldis.connectors.simulator_memory import Known
 
 STATES = {"DELIVRD": "000", "UNDELIV": "050", "EXPIRED": "031", "REJECTD": "012"}
@@ -42,10 +41,11 @@ class Withholding(Smsc):
     def _plan_receipts(self, connection: Any, account: Any, script: Script, known: Known) -> None:
         [state] = self._draw.choices([*STATES], _WEIGHTS)
         self.truth[known.message_id] = state
-        reach = partial(self._reach, account, known, Step(state, STATES[state]), None)
+        pdu = self._receipt(known, Step(state, STATES[state]))  # now, lest its making be measured
+        receipt = _Outgoing(account, known.message_id, lambda: pdu)
         if script.receipt_first:
-            reach()
-        self._kept += [reach] * (self._copies - script.receipt_first)
+            self._offer(receipt, keep=True)
+        self._kept += [receipt] * (self._copies - script.receipt_first)
 
     def on_submit(self, system_id: str, pdu: object, message_id: str) -> None:
         """See nothing: the truth is kept above."""
@@ -59,8 +59,8 @@ class Withholding(Smsc):
         """Send what was kept back, in random order."""
         kept, self._kept = self._kept, []
         self._draw.shuffle(kept)
-        for reach in kept:
-            reach()
+        for receipt in kept:
+            self._offer(receipt, keep=True)
 
     def count(self) -> dict[str, Any]:
         return {

@@ -420,12 +420,14 @@ class Framer:
 
     def _cut(self, data: bytes) -> list[bytes]:
         frames: list[bytes] = []
+        shortest, longest, unpack = HEADER_LENGTH, self._max_length, _unpack_length
         start, size, self._needed = 0, len(data), 4
-        while size - start >= 4:
-            (length,) = _unpack_length(data, start)
-            if not HEADER_LENGTH <= length <= self._max_length:
+        last = size - 4
+        while start <= last:
+            (length,) = unpack(data, start)
+            if not shortest <= length <= longest:
                 self._rest += data[start : start + 4]
-                raise FrameError(f"command_length is {length}, not {HEADER_LENGTH} to {self._max_length}", frames)
+                raise FrameError(f"command_length is {length}, not {shortest} to {longest}", frames)
             end = start + length
             if end > size:
                 self._needed = length

@@ -430,8 +430,13 @@ class Session:
 _WITH_ID: Final = (SubmitSmResp, DataSmResp, SubmitMultiResp, QuerySmResp)
 
 
+_SUBMIT_SM: Final = int(Command.SUBMIT_SM)
+
+
 def _response_to(command: int, message_id: bytes) -> Pdu:
-    response = SubmitSmResp(message_id) if command == Command.SUBMIT_SM else response_to(command)
+    if command == _SUBMIT_SM:
+        return SubmitSmResp(message_id)
+    response = response_to(command)
     if message_id and isinstance(response, _WITH_ID):
         response.message_id = message_id
     return response
