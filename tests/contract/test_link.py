@@ -106,6 +106,38 @@ class TestDown:
         ]
 
 
+class TestSeveralAddresses:
+    # SMPP-36
+    @pytest.mark.parametrize("bind", ["transceiver", "pair"])
+    async def test_binds_are_spread_and_go_on_to_the_next_address_when_theirs_fails(self, bind):
+        sink = RecordingSink()
+        links = 2 if bind == "pair" else 1
+        async with Smsc(SmscSettings(**QUICK), now_ms) as north, Smsc(SmscSettings(**QUICK), now_ms) as south:
+            hosts = f"127.0.0.1:{north.port}, 127.0.0.1"
+            settings = smpp_settings(south, host=hosts, bind=bind, binds=2)
+            async with running(settings, sink) as (connector, lines):
+                await sink.eventually(lambda: north.bound == south.bound == links)
+                await north.close()
+                await sink.eventually(lambda: south.bound == 2 * links)
+                connector.submit(make_parts(DELIVERED, 4))
+                await sink.until(lambda: len(sink.deliveries) == 4)
+        assert {delivery.connector for delivery in sink.deliveries} == {"s"}
+        assert {line["at"] for line in told(lines, "link down")} == {f"127.0.0.1:{north.port}"}
+        assert {line["at"] for line in told(lines, "bound again")} == {f"127.0.0.1:{south.port}"}
+
+    # SMPP-36
+    async def test_a_refused_bind_is_tried_at_the_next_address(self):
+        sink = RecordingSink()
+        async with (
+            Smsc(SmscSettings(passwords={"id": "other"}), now_ms) as wrong,
+            Smsc(SmscSettings(**QUICK), now_ms) as right,
+        ):
+            settings = smpp_settings(right, host=f"127.0.0.1:{wrong.port}, 127.0.0.1")
+            async with running(settings, sink) as (connector, _):
+                await sink.eventually(lambda: connector.is_bound)
+                assert (wrong.bound, right.bound) == (0, 1)
+
+
 class TestHalfOpen:
     # SMPP-9
     async def test_it_is_noticed_within_twice_the_interval_and_nothing_is_lost_or_sent_twice(self):

@@ -31,7 +31,7 @@ _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOT
 
 _WORDS: Mapping[str, str] = {
     "name": "What routes, logs and metrics call it.",
-    "host": "The message centre's host; for the simulator, where it listens.",
+    "host": "Where the simulator listens.",
     "port": "Its port.",
     "system_id": "Whom to bind as.",
     "password": "At most 8 characters, as SMPP 3.4 has it.",

@@ -9,6 +9,7 @@ from typing import ClassVar
 import msgspec
 import structlog
 
+from aldis.connectors.addresses import Turn
 from aldis.connectors.base import OutboundPart, Outcome, Refused, SentPart, Sink, Tell
 from aldis.connectors.bind import LET_GO_S, Bind
 from aldis.connectors.counters import Counters
@@ -64,7 +65,8 @@ class SmppConnector:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own_outcomes: list[tuple[OutboundPart, Outcome]] = []
         requests = settings.bind_requests()
-        by_bind = [[SmppLeg(self, at, request) for request in requests] for at in range(settings.binds)]
+        turns = [Turn(number) for number in range(settings.binds)]
+        by_bind = [[SmppLeg(self, at, turn, request) for request in requests] for at, turn in enumerate(turns)]
         self._binds = [Bind(self.name, number, legs, self._pause) for number, legs in enumerate(by_bind)]
         self._legs = [leg for legs in by_bind for leg in legs]
         self._submitters = [leg for leg in self._legs if can_submit(leg.request.command_id)]

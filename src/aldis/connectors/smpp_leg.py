@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from aldis.connectors.addresses import Address, Turn
 from aldis.connectors.base import Accepted, Delivery, NotSent, OutboundPart, Outcome, Refused, Unknown
 from aldis.connectors.link_log import LinkLog
 from aldis.connectors.pace import Pace
@@ -44,18 +45,21 @@ class _Answer:
 class SmppLeg:
     """A `Leg` of a bind: one SMPP session after the other."""
 
-    def __init__(self, owner: "SmppConnector", number: int, request: BindRequest) -> None:
+    def __init__(self, owner: "SmppConnector", number: int, turn: Turn, request: BindRequest) -> None:
         """Prepare; nothing is connected before `serve`.
 
         Args:
             owner: The connector whose settings, sink and counters these are.
             number: Which of its binds this leg belongs to.
+            turn: Which address that bind is at; its legs share it.
             request: What to bind with.
         """
         self.request = request
         self.pace = Pace(owner.settings.rate)
         self.unanswered = 0
         self._owner = owner
+        self._turn = turn
+        self._address: Address | None = None
         self._link: Link | None = None
         self._session: EsmeSession | None = None
         self._is_deaf = False
@@ -159,6 +163,8 @@ class SmppLeg:
     async def serve(self) -> float:
         """Connect, bind and stay; see `Leg`."""
         self._is_leaving = False
+        address = self._address = self._turn.here(self._owner.settings.addresses)
+        self._line.at = str(address)
         loop, settings = asyncio.get_running_loop(), self._owner.settings
         limits = Limits(
             window=settings.window,
@@ -169,20 +175,18 @@ class SmppLeg:
         link = Link(session, self._on_events, self._owner.report_ready, may_write=self._owner.sink.may_send)
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
-                await self._connect(link)
+                await self._connect(link, address)
         except (OSError, TimeoutError, UnicodeError) as error:
-            self._line.down(f"no connection: {error or 'timed out'}", loop.time())
+            self._down(f"no connection: {error or 'timed out'}")
             return 0.0
         self._link, self._session, self._bound_at = link, session, None
         self.unanswered, self._is_deaf = 0, False
         return await self._stay(link, session)
 
-    async def _connect(self, link: Link) -> None:
-        settings, tls = self._owner.settings, self._owner.tls
-        name = (settings.tls_server_name or settings.host) if tls else None
-        await asyncio.get_running_loop().create_connection(
-            lambda: link, settings.host, settings.port, ssl=tls, server_hostname=name
-        )
+    async def _connect(self, link: Link, address: Address) -> None:
+        tls = self._owner.tls
+        name = (self._owner.settings.tls_server_name or address.host) if tls else None
+        await asyncio.get_running_loop().create_connection(lambda: link, *address, ssl=tls, server_hostname=name)
 
     async def _stay(self, link: Link, session: EsmeSession) -> float:
         try:
@@ -300,7 +304,12 @@ class SmppLeg:
         if self._is_leaving:
             self._line.left(reason)
         else:
-            self._line.down(refusal or reason, asyncio.get_running_loop().time(), refusal)
+            self._down(refusal or reason, refusal)
+
+    def _down(self, reason: str, refusal: str = "") -> None:
+        assert self._address is not None
+        self._line.down(reason, asyncio.get_running_loop().time(), refusal)
+        self._turn.failed(self._address, self._owner.settings.addresses)
 
     def _slow_down(self) -> None:
         assert self._link is not None

@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from aldis.connectors.addresses import Address, parse_addresses
 from aldis.connectors.tls import client_context
 from aldis.connectors.translate import Addressing
 from aldis.smpp.commands import BindReceiver, BindRequest, BindTransceiver, BindTransmitter
@@ -20,6 +21,8 @@ class SmppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     name: str
     host: str
+    """The message centre's host; `host:port` where its port is another, and several with commas between them if one
+    account is served at several: each bind goes to the next one when its connection fails."""
     port: int = 2775
     system_id: str
     password: str = ""
@@ -70,6 +73,7 @@ class SmppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError("service_type has at most 5 characters")
         if self.version == "3.3" and self.bind == "transceiver":
             raise ValueError('SMPP 3.3 knows no transceivers: bind = "pair" is wanted')
+        _ = self.addresses
         self._check_tls()
         encode(self.bind_request(BindTransceiver), 1)
 
@@ -85,7 +89,12 @@ class SmppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def __repr__(self) -> str:
         """Show which connector this is, and no credential."""
-        return f"SmppSettings({self.name!r}, {self.host}:{self.port})"
+        return f"SmppSettings({self.name!r}, {', '.join(map(str, self.addresses))})"
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where the message centre can be reached."""
+        return parse_addresses(self.host, self.port)
 
     def bind_request(self, kind: type[BindReceiver | BindTransmitter | BindTransceiver]) -> BindRequest:
         """Return the PDU that asks for a bind of a kind."""
