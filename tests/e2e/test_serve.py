@@ -328,6 +328,15 @@ def test_the_batchs_story_shows_the_upstreams_own_words(service: Service) -> Non
     assert "no batch 1" in unknown.stderr
 
 
+# REC-24
+def test_the_batchs_story_tells_where_the_parts_stand(service: Service) -> None:
+    batch_id = service.send(msisdn="447700900053", message="long " * 50, allow_concat_text_sms="1")
+    service.wait_for_report(batch_id, "447700900053|53\n")
+    story = aldis(service.folder, "report", batch_id, COLUMNS="200").stdout
+    assert "447700900053: 53" in story
+    assert "; 0 of 2 parts delivered, part 1: 53" in story
+
+
 def test_a_node_does_what_its_roles_say(
     tmp_path: Path, start: Callable[..., Program], farm: Farm, durable_cluster: Cluster
 ) -> None:

@@ -1,6 +1,7 @@
 """`aldis report`."""
 
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def show_status(code: int) -> str:
     return f"[{COLOURS[row.phase]}]{code} {row.meaning}[/]"
 
 
+def show_parts(parts: Mapping[str, int]) -> str:
+    """Return how many of a message's parts are delivered, and where the others stand."""
+    others = [f"part {number}: {show_status(code)}" for number, code in parts.items() if code != Status.DELIVERED]
+    return ", ".join([f"; {len(parts) - len(others)} of {len(parts)} parts delivered", *others]) if parts else ""
+
+
 @click.command()
 @click.argument("batch_id", type=click.IntRange(0, 2**63 - 1))
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="Most messages to show.")
@@ -47,7 +54,8 @@ def report(batch_id: int, limit: int, config: Path | None) -> None:
     console = Console()
     console.print(f"batch {batch['batch_id']} of {batch['account']}, accepted {show_time(batch['created_at'])} UTC")
     for message in batch["messages"]:
-        table = Table(title=f"{message['msisdn']}: {show_status(message['status'])}", title_justify="left")
+        title = f"{message['msisdn']}: {show_status(message['status'])}{show_parts(message['parts'])}"
+        table = Table(title=title, title_justify="left")
         for heading in ("UTC", "what", "status", "part", "connector"):
             table.add_column(heading, no_wrap=True)
         table.add_column("in the upstream's words", overflow="fold")

@@ -13,7 +13,7 @@ from aldis.asking import cancel
 from aldis.ledger import Ledger
 from aldis.model.errors import AldisError
 from aldis.model.money import format_credits
-from aldis.model.types import Account, AccountId
+from aldis.model.types import Account, AccountId, MessageKey
 from aldis.push.request import parse_url
 from aldis.rules.profile import MEANINGS, Topic
 from aldis.service.profiles import ProfileKeeper
@@ -110,6 +110,7 @@ class Admin:
         stories: dict[int, list[Any]] = {one.message_id: [] for one in shown}
         for event in await self._store.history(owner.account_id, batch_id, shown[-1].message_id):
             stories[event.message_id].append(msgspec.to_builtins(event))
+        standings = await self._store.standings([MessageKey(owner.account_id, one.message_id) for one in shown])
         return {
             "batch_id": batch.batch_id,
             "account": owner.username,
@@ -124,6 +125,7 @@ class Admin:
                     "status": int(one.status),
                     "completed_at": one.completed_at,
                     "credits": format_credits(one.price_milli),
+                    "parts": {str(no): int(at.status) for no, at in sorted(standings.get(one.message_id, {}).items())},
                     "events": stories[one.message_id],
                 }
                 for one in shown

@@ -3,7 +3,7 @@
 Rows begin with account_id where a table may be spread by account; the embedded engine leaves it out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aldis.lifecycle import START, Standing, is_final
@@ -233,6 +233,14 @@ def live_of(row: Sequence[Any]) -> Live:
         accept_empty_push=bool(row[20]),
         standings={1: start} if parts == 1 else dict.fromkeys(range(1, parts + 1), unheard),
     )
+
+
+def standings_of(found: Iterable[Iterable[Any]]) -> dict[int, dict[int, Standing]]:
+    """Read the parts of messages that have several."""
+    by_message: dict[int, dict[int, Standing]] = {}
+    for message_id, part_no, status, assumed in found:
+        by_message.setdefault(message_id, {})[part_no] = Standing(STATUS[status], bool(assumed))
+    return by_message
 
 
 def due_of(row: Sequence[Any], standings: Mapping[int, Standing] | None) -> Due:

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from aldis.lifecycle import Standing
 from aldis.model.errors import LedgerUnavailable
 from aldis.model.status import STATUS
 from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushResult, Report
@@ -49,7 +50,7 @@ from aldis.store.postgres.connection import (
 from aldis.store.postgres.folded import FoldedRead
 from aldis.store.postgres.lane import CLOSE_S, SQL, Lane, Seat, Shortcut
 from aldis.store.postgres.migrate import migrate, refuse_incomplete
-from aldis.store.rows import FINAL, account_of, parked_of, quote
+from aldis.store.rows import FINAL, account_of, parked_of, quote, standings_of
 
 log = structlog.get_logger()
 
@@ -219,6 +220,13 @@ class PostgresStore:
         if not messages:
             return []
         return [Submission(*row) for row in await self._ask("submissions", *columns(list(messages)))]
+
+    async def standings(self, messages: Sequence[MessageKey]) -> Mapping[int, Mapping[int, Standing]]:
+        """Return by message where each of its parts stands."""
+        if not messages:
+            return {}
+        limits = verbs.bounds([one[1] for one in messages])
+        return standings_of(await self._ask("load_parts", *columns(list(messages)), *limits))
 
     async def facts(self, prefix: str) -> Mapping[str, int]:
         """Return the numbers that were noted under names that begin so."""

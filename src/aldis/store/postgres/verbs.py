@@ -9,7 +9,7 @@ import msgspec
 
 from aldis.lifecycle import Standing
 from aldis.model.ids import id_at, time_of
-from aldis.model.status import STATUS, Status
+from aldis.model.status import Status
 from aldis.model.types import Account, Push, PushResult
 from aldis.rules.adoption import Unanswered
 from aldis.store import rows
@@ -217,11 +217,7 @@ async def _claim_one(tx: Tx, wish: Claim) -> Claimed:
 
 
 async def _load_parts(tx: Tx, keys: list[tuple[int, int]]) -> dict[int, dict[int, Standing]]:
-    found: dict[int, dict[int, Standing]] = {}
-    limits = bounds([key[1] for key in keys])
-    for message_id, part_no, status, assumed in await tx.fetch("load_parts", *columns(keys), *limits):
-        found.setdefault(message_id, {})[part_no] = Standing(STATUS[status], bool(assumed))
-    return found
+    return rows.standings_of(await tx.fetch("load_parts", *columns(keys), *bounds([key[1] for key in keys])))
 
 
 # T3

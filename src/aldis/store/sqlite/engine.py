@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 import structlog
 
+from aldis.lifecycle import Standing
 from aldis.model.errors import SettingsError
 from aldis.model.status import STATUS
 from aldis.model.types import Account, BatchReport, Dca, MessageKey, Push, PushResult, Report
@@ -35,7 +36,15 @@ from aldis.store.base import (
 )
 from aldis.store.group import CommitStats
 from aldis.store.inbound import inbound_of
-from aldis.store.rows import DAY_MS, FINAL, KEEP_UPSTREAM_IDS_DAYS, account_of, parked_of, push_of
+from aldis.store.rows import (
+    DAY_MS,
+    FINAL,
+    KEEP_UPSTREAM_IDS_DAYS,
+    account_of,
+    parked_of,
+    push_of,
+    standings_of,
+)
 from aldis.store.sqlite import inbound, verbs
 from aldis.store.sqlite.context import SQL, Context, carray
 from aldis.store.sqlite.files import DirectoryLock, check_filesystem, check_sqlite
@@ -201,6 +210,12 @@ class SqliteStore:
         if not messages:
             return []
         return [Submission(*row) for row in self._read(SQL["submissions"], (carray([one[1] for one in messages]),))]
+
+    async def standings(self, messages: Sequence[MessageKey]) -> Mapping[int, Mapping[int, Standing]]:
+        """Return by message where each of its parts stands."""
+        if not messages:
+            return {}
+        return standings_of(self._read(SQL["load_parts"], (carray([one[1] for one in messages]),)))
 
     async def facts(self, prefix: str) -> Mapping[str, int]:
         """Return the numbers that were noted under names that begin so."""

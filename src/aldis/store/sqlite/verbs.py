@@ -8,7 +8,6 @@ import apsw
 import msgspec
 
 from aldis.lifecycle import Standing
-from aldis.model.status import STATUS
 from aldis.model.types import Account, PushResult
 from aldis.rules.adoption import Unanswered
 from aldis.store import rows
@@ -104,10 +103,7 @@ def _claim_one(context: Context, wish: Claim) -> list[Due]:
 
 
 def _load_parts(context: Context, message_ids: list[int]) -> dict[int, dict[int, Standing]]:
-    found: dict[int, dict[int, Standing]] = {}
-    for message_id, part_no, status, assumed in context.cursor.execute(SQL["load_parts"], (carray(message_ids),)):
-        found.setdefault(message_id, {})[part_no] = Standing(STATUS[status], bool(assumed))
-    return found
+    return rows.standings_of(context.cursor.execute(SQL["load_parts"], (carray(message_ids),)))
 
 
 class NewsItem(msgspec.Struct, frozen=True):

@@ -94,6 +94,21 @@ class NewsContract:
         assert await bench.credits(ada) == 99_000
 
     # REC-24
+    async def test_where_each_part_stands_is_told(self, bench: Bench) -> None:
+        """Of messages that have several, and were tried."""
+        ada = await bench.account()
+        [message_id] = await bench.submit(ada, parts=3)
+        alone = await bench.send(ada, Accepted("alone"))
+        assert await bench.store.standings([]) == {}
+        await bench.claim()
+        await bench.outcome(message_id, (1, Accepted("a")), (2, WRONG), (3, Accepted("c")))
+        await bench.receipt("c", "DELIVRD")
+        told = await bench.store.standings([bench.key_of(message_id), bench.key_of(alone)])
+        assert {of: [(no, at.status) for no, at in sorted(parts.items())] for of, parts in told.items()} == {
+            message_id: [(1, Status.DELIVERED_UPSTREAM), (2, Status.UNROUTABLE), (3, Status.DELIVERED)]
+        }
+
+    # REC-24
     async def test_one_failed_part_fails_the_message(self, bench: Bench) -> None:
         """With the reason of the first part that failed; what was taken upstream is paid for."""
         ada = await bench.account()
