@@ -16,7 +16,7 @@ from aldis.rules.binds import Bind
 from aldis.service import membership as rules
 from aldis.service.membership import TTL_S, Membership
 from aldis.service.process import identity, is_gone
-from aldis.store.postgres.connection import connect
+from aldis.store.postgres.connection import LOST, connect, labelled
 from aldis.store.postgres.migrate import migrate
 from aldis.store.postgres.nodes import NodeTable
 
@@ -55,10 +55,10 @@ class World:
         self.ttl_ms = int(TTL_S * 1000)
         self.clocks: dict[Membership, float] = {}
 
-    async def node(self, *links: Link, roles: frozenset[str] = ALL) -> Membership:
+    async def node(self, *links: Link, roles: frozenset[str] = ALL, label: str = "") -> Membership:
         told: list[Membership] = []
         node = Membership(
-            NodeTable(self.url, self.ttl_ms),
+            NodeTable(labelled(self.url, label), self.ttl_ms, label),
             roles,
             {link.name: link for link in links},  # type: ignore[misc]
             steady=lambda: self.clocks[told[0]],
@@ -190,6 +190,26 @@ async def test_what_a_dead_node_owned_is_another_s_after_its_burial(world: World
     with pytest.raises(LeaseLost):
         await first.beat()
     assert not mine.held and mine.cuts and not first.may_work()
+
+
+async def test_a_dead_node_s_connections_are_ended_whatever_they_were_at(world: World) -> None:
+    """Frozen between the two halves of preparing a statement it would hold its locks for ever."""
+    first, second = await world.node(up(), label="one"), await world.node(up(), label="two")
+    await world.execute("INSERT INTO facts VALUES ('f', 1)")
+    frozen, well = [await connect(labelled(world.url, label), "news") for label in ("one", "two")]
+    alike = await connect(labelled(world.url, "onetwo"), "news")
+    await frozen.execute("BEGIN")
+    await frozen.execute("UPDATE facts SET value = 2")
+    await frozen._get_statement("SELECT value + $1 FROM facts", None)  # type: ignore[attr-defined]
+    await world.age(second)
+    await world.let_lapse(first)
+    await world.age(second)
+    await well.execute("UPDATE facts SET value = 3")
+    with pytest.raises(LOST):
+        await frozen.fetchval("SELECT 1")
+    assert await alike.fetchval("SELECT value FROM facts") == 3
+    for connection in (well, alike):
+        await connection.close()
 
 
 async def test_who_was_not_heard_itself_finds_nobody_dead(world: World) -> None:

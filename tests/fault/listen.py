@@ -47,7 +47,7 @@ def _cut_all(rig: SharedRig, rounds: int) -> None:
             cut += len(
                 rig.cluster.fetch(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE datname = $1 AND application_name = 'aldis bell'",
+                    "WHERE datname = $1 AND application_name LIKE 'aldis bell %'",
                     DATABASE,
                 )
             )

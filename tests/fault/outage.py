@@ -89,9 +89,11 @@ def _stop_once(rig: SharedRig, seconds: float) -> str:
         "ORDER BY application_name, pid",
         DATABASE,
     )
-    names = sorted({row[1] for row in rows})
-    name = rig.draw.choice(names)
-    pid = rig.draw.choice([row[0] for row in rows if row[1] == name])
+    pids: dict[str, list[int]] = {}
+    for pid, name in rows:
+        pids.setdefault(name.rpartition(" ")[0], []).append(pid)
+    name = rig.draw.choice(sorted(pids))
+    pid = rig.draw.choice(pids[name])
     rig.log.write("kill", of=name, s=round(seconds, 1))
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)

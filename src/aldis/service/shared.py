@@ -1,5 +1,6 @@
 """A ledger on PostgreSQL, and this node among the others that work on it."""
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 
 from aldis.connectors.base import Connector
@@ -9,7 +10,7 @@ from aldis.service.membership import TTL_S, Membership
 from aldis.service.settings import Settings
 from aldis.store.postgres import PostgresStore
 from aldis.store.postgres.bell import Bell
-from aldis.store.postgres.connection import words_of
+from aldis.store.postgres.connection import labelled, words_of
 from aldis.store.postgres.lane import Seat
 from aldis.store.postgres.nodes import NodeTable
 from aldis.web.metrics import Sample
@@ -53,9 +54,11 @@ class SharedLedger:
                 shared.store.forget_accounts()
             on_ring(kind)
 
-        bell = Bell(settings.ledger_url, seat, hear)
+        label = secrets.token_hex(4)
+        url = labelled(settings.ledger_url, label)
+        bell = Bell(url, seat, hear)
         store = await PostgresStore.open(
-            settings.ledger_url,
+            url,
             on_pushes,
             clock,
             seat=seat,
@@ -63,7 +66,7 @@ class SharedLedger:
             writers=settings.ledger_writers,
             retention_ms=settings.retention_ms,
         )
-        table = NodeTable(settings.ledger_url, int(TTL_S * 1000))
+        table = NodeTable(url, int(TTL_S * 1000), label)
         membership = Membership(table, settings.roles, connectors, lambda: hear(""))
         try:
             await membership.join()

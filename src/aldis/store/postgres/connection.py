@@ -2,6 +2,7 @@
 
 from socket import gaierror
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import structlog
@@ -82,13 +83,14 @@ async def connect(url: str, name: str, *, keep_plans: bool = True) -> Connection
 
     Args:
         url: `postgresql://user:password@host:port/database`.
-        name: What it is for, shown in pg_stat_activity.
+        name: What it is for, shown in pg_stat_activity with the URL's own `application_name` behind it.
         keep_plans: Plan each statement once, by index; off for an operator's questions.
 
     Raises:
         OSError, TimeoutError, asyncpg.PostgresError: there is no server, or it does not let us in.
     """
-    settings = _SETTINGS | (_KEPT_PLANS if keep_plans else {}) | {"application_name": f"aldis {name}"}
+    shown = " ".join(["aldis", name, *parse_qs(urlsplit(url).query).get("application_name", [])])
+    settings = _SETTINGS | (_KEPT_PLANS if keep_plans else {}) | {"application_name": shown}
     connection: Connection = await asyncpg.connect(
         url, timeout=CONNECT_S, command_timeout=COMMAND_S, server_settings=settings, statement_cache_size=256,
         max_cached_statement_lifetime=0,
@@ -100,6 +102,11 @@ async def connect(url: str, name: str, *, keep_plans: bool = True) -> Connection
         connection.terminate()
         raise
     return connection
+
+
+def labelled(url: str, label: str) -> str:
+    """Return a URL whose connections' names end with a label."""
+    return f"{url}{'&' if '?' in url else '?'}application_name={label}"
 
 
 async def connect_first(url: str, *, must_be_durable: bool, what: str = "the database of ledger.url") -> Connection:

@@ -54,9 +54,10 @@ class Beat(NamedTuple):
 class NodeTable:
     """One node's way to the table, over a connection of its own. Raises what asyncpg raises."""
 
-    def __init__(self, url: str, ttl_ms: int) -> None:
-        """Take the database, and how long a node lives after each beat."""
+    def __init__(self, url: str, ttl_ms: int, label: str = "") -> None:
+        """Take the database, how long a node lives after each beat, and what its connections' names end with."""
         self._url = url
+        self._label = label
         self._ttl_ms = ttl_ms
         self._connection: Connection | None = None
         self._fences: dict[Bind, int] = {}
@@ -76,7 +77,7 @@ class NodeTable:
         connection = await self._connected()
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _JOIN_LOCK)
-            row = await connection.fetchrow(SQL["join_node"], MAX_NODE, self._ttl_ms, roles, host, process)
+            row = await connection.fetchrow(SQL["join_node"], MAX_NODE, self._ttl_ms, roles, host, process, self._label)
             if row is None:
                 raise RuntimeError(f"{MAX_NODE + 1} nodes run on this database already")
             for name, binds in connectors:
@@ -97,6 +98,8 @@ class NodeTable:
             if now is None:
                 return None
             buried = await connection.fetch(SQL["bury_nodes"], epoch) if may_bury else []
+            if labels := [row[1] for row in buried if row[1]]:
+                await connection.fetchval(SQL["end_connections"], labels)
             nodes = await self.living()
             owned = await connection.fetch(SQL["bind_owners"])
         self._fences = {Bind(row[0], row[1]): row[3] for row in owned}

@@ -6,10 +6,10 @@ WITH clock AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS 
     SELECT n AS number FROM generate_series(0, $1::bigint) n
     WHERE NOT EXISTS (SELECT FROM nodes WHERE node_number = n AND epoch <> 0) ORDER BY n LIMIT 1
 )
-INSERT INTO nodes AS old (node_number, epoch, roles, host, process, started_at, expires_at)
-SELECT number, now * 1024 + number, $3, $4, $5, now, now + $2 FROM free, clock
+INSERT INTO nodes AS old (node_number, epoch, roles, host, process, label, started_at, expires_at)
+SELECT number, now * 1024 + number, $3, $4, $5, $6, now, now + $2 FROM free, clock
 ON CONFLICT (node_number) DO UPDATE SET epoch = EXCLUDED.epoch, roles = EXCLUDED.roles, host = EXCLUDED.host,
-process = EXCLUDED.process, started_at = EXCLUDED.started_at, expires_at = EXCLUDED.expires_at
+process = EXCLUDED.process, label = EXCLUDED.label, started_at = EXCLUDED.started_at, expires_at = EXCLUDED.expires_at
 RETURNING node_number, epoch, started_at;
 
 -- name: know_binds
@@ -26,7 +26,16 @@ RETURNING expires_at - $2;
 UPDATE nodes SET epoch = 0 WHERE node_number IN (
     SELECT node_number FROM nodes WHERE epoch NOT IN (0, $1)
     AND expires_at < (extract(epoch FROM clock_timestamp()) * 1000)::bigint FOR UPDATE SKIP LOCKED
-) RETURNING node_number;
+) RETURNING node_number, label;
+
+-- name: end_connections
+-- Ends the connections whose names end with these labels: a node that stands still in the middle of a transaction holds its
+-- locks for as long, and no time limit of the server's counts while a client has begun a statement and not ended it.
+WITH theirs AS MATERIALIZED (
+    SELECT a.pid FROM pg_stat_activity a JOIN unnest($1::text[]) AS v(label) ON a.application_name LIKE 'aldis % ' || v.label
+    WHERE a.datname = current_database() AND a.usename = current_user AND a.pid <> pg_backend_pid()
+)
+SELECT count(pg_terminate_backend(pid)) FROM theirs;
 
 -- name: living_nodes
 -- The nodes that live.
