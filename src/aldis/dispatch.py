@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import structlog
 
 from aldis.connectors.base import Connector, NotSent, OutboundPart, Outcome, Refused
-from aldis.ledger import Ended, Ledger, News, Submitted
+from aldis.ledger import Ended, Ledger, News, Submitted, say
 from aldis.model.errors import OurError
 from aldis.model.status import Status
 from aldis.rules.failover import Blame, Way, blame, choose, connectors_of
@@ -44,13 +44,15 @@ class _Open:
 class _Choice:
     """A message on its way that another connector may take if this one can't."""
 
-    __slots__ = ("at", "claimed_at", "parts", "ways")
+    __slots__ = ("at", "claimed_at", "detour", "parts", "ways")
 
     def __init__(self, ways: tuple[str, ...], at: int, parts: list[OutboundPart], claimed_at: int) -> None:
         self.ways = ways
         self.at = at
         self.parts = parts
         self.claimed_at = claimed_at
+        self.detour = ""
+        """Who refused it before, and how."""
 
 
 class Dispatch:
@@ -155,7 +157,7 @@ class Dispatch:
         """Tell what came of a message, unless another connector is to take it."""
         choice = self._choices.pop(part.message_id, None) if self._choices else None
         if choice is None or not self._move(choice, outcomes, now):
-            self._tell(connector, part, outcomes, now)
+            self._tell(connector, part, outcomes, now, choice.detour if choice else "")
 
     def _move(self, choice: _Choice, outcomes: tuple[tuple[int, Outcome], ...], now: int) -> bool:
         """Hand a message that this upstream can't take, and that has not left, to the next connector that is bound."""
@@ -167,6 +169,8 @@ class Dispatch:
                 message_id = choice.parts[0].message_id
                 log.info("message moved", connector=choice.ways[choice.at], to=name, message_id=message_id)
                 self.moved += 1
+                refusal = next(one for _, one in outcomes if isinstance(one, Refused))
+                choice.detour += f"{choice.ways[choice.at]} {say(refusal)}; "
                 choice.at = at
                 self._hold(name, choice.parts)
                 self._choices[message_id] = choice
@@ -179,7 +183,14 @@ class Dispatch:
             self._open[parts[0].message_id] = _Open(len(parts))
         self._held[queue].extend(parts)
 
-    def _tell(self, connector: str, part: OutboundPart, outcomes: tuple[tuple[int, Outcome], ...], now: int) -> None:
+    def _tell(
+        self,
+        connector: str,
+        part: OutboundPart,
+        outcomes: tuple[tuple[int, Outcome], ...],
+        now: int,
+        detour: str = "",
+    ) -> None:
         retry_at = None
         refused = [outcome for _, outcome in outcomes if isinstance(outcome, Refused) and outcome.retryable]
         if refused:
@@ -198,6 +209,7 @@ class Dispatch:
                 outcomes,
                 retry_at,
                 part.originator,
+                detour,
             )
         )
 

@@ -48,6 +48,8 @@ class Submitted(msgspec.Struct, frozen=True, gc=False):
     """When to try again what was refused for now; None: never, its validity is over."""
     originator: str = ""
     """What it was sent from, for answers to it to be told by; empty: not known."""
+    detour: str = ""
+    """Which connectors refused it before this one, and how."""
 
     @property
     def upstream_keys(self) -> Sequence[tuple[str, str]]:
@@ -546,7 +548,8 @@ def _event(live: Live, news: News) -> EventRow:
         part_no, outcome = news.outcomes[0]
         connector = news.connector
         upstream_id = outcome.upstream_id if isinstance(outcome, Accepted) else ""
-        detail = "; ".join(_words(p, o) for p, o in news.outcomes) if len(news.outcomes) > 1 else _say(outcome)
+        words = "; ".join(_words(p, o) for p, o in news.outcomes) if len(news.outcomes) > 1 else say(outcome)
+        detail = news.detour + words
     elif isinstance(news, Lapsed):
         kind, detail = "lapsed", "claimed, then no word of it: it may have been sent"
     elif isinstance(news, Untold):
@@ -560,7 +563,7 @@ def _event(live: Live, news: News) -> EventRow:
 
 
 def _words(part_no: int, outcome: Outcome) -> str:
-    return f"{part_no}: {_say(outcome)}"
+    return f"{part_no}: {say(outcome)}"
 
 
 _find_ids = re.compile(r"(?:^|; )(\d+): (\S+)(?=; |$)").findall
@@ -571,7 +574,8 @@ def _ids_in(detail: str) -> list[tuple[int, str]]:
     return [(int(part_no), upstream_id) for part_no, upstream_id in _find_ids(detail)]
 
 
-def _say(outcome: Outcome) -> str:
+def say(outcome: Outcome) -> str:
+    """Return an outcome in the history's words."""
     if isinstance(outcome, Accepted):
         return outcome.upstream_id
     if isinstance(outcome, Refused):

@@ -167,6 +167,11 @@ async def test_what_this_upstream_can_not_take_goes_to_the_next_at_once(site: Si
     assert site.seen() == {"a": parts, "b": parts}
     assert site.dispatch.moved == 1
     assert set(await site.ways_told(message_id)) == {"b"}
+    [submit] = [event for event in await site.bench.history(message_id) if event.kind == "submit"]
+    assert submit.detail.startswith("a refused 0x00000045; ")
+    [(connector, sent)] = (await site.bench.ledger.sent_parts([site.bench.key_of(message_id)])).items()
+    assert (connector, [one.part_no for one in sent]) == ("b", [*range(1, parts + 1)])
+    assert submit.upstream_id == sent[0].upstream_id
 
 
 # SMPP-35
