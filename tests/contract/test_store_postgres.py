@@ -3,17 +3,23 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 import pytest
 from tests.contract.postgres_nodes import NodeBench, Site, result, site
 from tests.stores import Postgres, postgres_opener
+from tests.unit.test_assembly import part
 
 from aldis.connectors.base import Accepted, NotSent, Refused
+from aldis.connectors.translate import to_delivery
+from aldis.inbound import assemble
 from aldis.ledger import Submitted
 from aldis.model.errors import NoCredits
 from aldis.model.status import Status
 from aldis.model.types import Account, AccountId
+from aldis.smpp.events import Incoming
+from aldis.smpp.pdu import encode
 from aldis.store.base import Parked, Span
 from aldis.store.postgres import verbs
 from aldis.store.postgres.lane import Seat
@@ -423,6 +429,23 @@ async def test_a_tool_without_an_epoch_leaves_nodes_their_pushes(db: Site) -> No
     assert not await tool.ledger.due_pushes(NOON, 10)
     await tool.store.close()
     assert await node.ledger.due_pushes(NOON, 10) == node.pushes
+
+
+# Subscribers' messages
+
+
+# INB-4
+async def test_a_message_is_not_given_up_while_another_node_has_a_part_of_it_in_hand(db: Site) -> None:
+    [node] = await db.start()
+    for number in (1, 2):
+        pdu = part(b"ab"[number - 1 : number], number, 2)
+        await node.ledger.receive([to_delivery("up", Incoming(1, pdu, encode(pdu, 1)), NOON, lambda taken: None)])
+    give_up_all = partial(assemble, given_up_before=NOON)
+    async with db.transaction(Seat(node.epoch)) as tx:
+        await tx.fetch("waiting_inbound", 0, 0, NOON + 1, 1)
+        assert await node.store.gather(Span(0, NOON + 1), give_up_all) == ([], None)
+    [message], _ = await node.store.gather(Span(0, NOON + 1), give_up_all)
+    assert (message.text, message.parts_got) == ("ab", 2)
 
 
 # The same news twice

@@ -37,7 +37,9 @@ async def _groups(tx: Tx, waiting: list[Parked]) -> list[list[Parked]]:
     groups: list[list[Parked]] = []
     for connector, keys in inbound.keys_to_find(waiting).items():
         found = await tx.fetch("pieces_of_inbound", connector, keys)
-        groups += inbound.grouped([parked_of(tuple(row)) for row in found])
+        there = {row[0]: row[1] for row in await tx.fetch("count_pieces_of_inbound", connector, keys)}
+        ours = inbound.grouped([parked_of(tuple(row)) for row in found])
+        groups += [group for group in ours if len(group) == there[group[0].upstream_id]]
     return groups
 
 

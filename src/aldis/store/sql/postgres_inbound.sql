@@ -15,6 +15,11 @@ CROSS JOIN LATERAL (
     FROM inbox WHERE is_receipt = 0 AND connector = $1 AND upstream_id = k.upstream_id FOR UPDATE SKIP LOCKED
 ) i ORDER BY i.inbox_id;
 
+-- name: count_pieces_of_inbound
+-- How many parts of long messages there are, also those that another node has in hand.
+SELECT upstream_id, count(*) FROM inbox WHERE is_receipt = 0 AND connector = $1 AND upstream_id = ANY($2::text[])
+GROUP BY upstream_id;
+
 -- name: insert_inbound
 -- Writes messages.
 INSERT INTO inbound_messages (inbound_id, connector, received_at, source, destination, data_coding, text, octets, parts,
