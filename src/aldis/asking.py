@@ -15,8 +15,8 @@ from aldis.model.ids import id_at
 from aldis.model.status import Status
 from aldis.model.types import MessageKey
 from aldis.rules.failover import connectors_of
-from aldis.smpp.errors import CommandStatus
-from aldis.store.rows import quote
+from aldis.smpp.errors import CommandStatus, Refusal, classify
+from aldis.store.rows import DAY_MS, KEEP_UPSTREAM_IDS_DAYS, quote
 
 log = structlog.get_logger()
 
@@ -77,6 +77,13 @@ async def cancel(ledger: Ledger, account_id: int, batch_id: int, msisdn: int | N
 
 def _wish_of(message_id: int) -> str:
     return f"{_WISH}{message_id}\x1f"
+
+
+def _may_ask_again(answer: Answer) -> bool:
+    """Tell whether an answer says nothing of the message: none came, or the upstream can't be asked just now."""
+    if isinstance(answer, Declined):
+        return classify(answer.command_status) is not Refusal.PERMANENT
+    return isinstance(answer, Unanswered)
 
 
 class _NotNow(Exception):
@@ -158,17 +165,23 @@ class Asking:
             await store.note_fact(name, position)
 
     async def withdraw(self) -> None:
-        """Ask upstreams to take messages back that were cancelled."""
+        """Ask upstreams to take messages back that were cancelled, until each part is answered for."""
         wishes = await self._ledger.store.facts(_WISH)
         keys = [MessageKey(account_id, int(name.split("\x1f")[1])) for name, account_id in wishes.items()]
-        for connector, parts in (await self._ledger.sent_parts(keys)).items():
+        oldest = id_at(max(self._ledger.now_ms() - KEEP_UPSTREAM_IDS_DAYS * DAY_MS, 0))
+        sent = await self._ledger.sent_parts(keys)
+        unanswered = Counter(dict.fromkeys((key.message_id for key in keys), 0))
+        unanswered.update(part.message_id for parts in sent.values() for part in parts)
+        for connector, parts in sent.items():
             if not self._is_ours(connector) or not self._connectors[connector].is_bound:
                 continue
             for start in range(0, len(parts), AT_ONCE):
                 told = await self._ask(connector, parts[start : start + AT_ONCE], is_withdrawn=True)
-                for part in {one.message_id for one, answer in told if not isinstance(answer, Unanswered)}:
-                    await self._ledger.store.forget_facts(_wish_of(part))
+                unanswered.subtract(part.message_id for part, answer in told if not _may_ask_again(answer))
                 await asyncio.sleep(PAUSE_S)
+        for message_id, count in unanswered.items():
+            if not count or message_id < oldest:
+                await self._ledger.store.forget_facts(_wish_of(message_id))
 
     def _may_query(self, name: str) -> bool:
         """Tell whether a connector can be asked how parts stand, and by this node."""
@@ -220,7 +233,7 @@ class Asking:
         state, error = "", ""
         if isinstance(answer, Cancelled):
             by, detail = CANCEL, "the upstream has taken it back"
-        elif isinstance(answer, Declined) and is_withdrawn:
+        elif isinstance(answer, Declined) and is_withdrawn and not _may_ask_again(answer):
             by, detail = CANCEL_REFUSED, f"cancel_sm refused 0x{answer.command_status:08X}"
         elif isinstance(answer, Found) and answer.is_final:
             by, detail = QUERY, f"query_sm: {answer.state} err:{answer.error}"

@@ -265,7 +265,7 @@ class Ledger:
         return position
 
     async def sent_parts(self, messages: Sequence[MessageKey]) -> dict[str, list[SentPart]]:
-        """Return by connector the parts of messages that upstreams have given ids to, as the history has them."""
+        """Return by connector the parts that upstreams have given ids to and may still have."""
         found: dict[str, list[SentPart]] = {}
         for one in await self.store.submissions(messages):
             for part_no, upstream_id in _ids_in(one.detail) or [(one.part_no, one.upstream_id)]:

@@ -12,6 +12,7 @@ from aldis import dispatch as dispatch_module
 from aldis.asking import Asking, Withdrawal, cancel
 from aldis.connectors.simulator import Smsc
 from aldis.smpp.errors import CommandStatus
+from aldis.store.rows import DAY_MS
 
 CREDITS = 10_000_000
 
@@ -106,6 +107,62 @@ async def test_what_an_upstream_does_not_give_back_goes_on(engine: Engine, monke
         upstream_id = (await site.history(message_id))[0].upstream_id
         await site.ledger.receive([site.bench.delivery(upstream_id, "DELIVRD", source=str(SILENT))])
         assert await site.told(message_id) == [("submit", 10), ("cancel refused", 62), ("receipt", 11)]
+        assert await site.bench.store.facts(asking_module._WISH) == {}
+
+
+# REC-31
+async def test_an_upstream_that_is_asked_too_fast_is_asked_again_for_each_part(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, busy = Smsc._cancel, [CommandStatus.ESME_RTHROTTLED]
+
+    def refuse_once(self: Smsc, connection: Any, account: Any, request: Any, pdu: Any) -> None:
+        if busy:
+            connection.answer(request, busy.pop())
+        else:
+            answer(self, connection, account, request, pdu)
+
+    monkeypatch.setattr(Smsc, "_cancel", refuse_once)
+    async with open_site(engine) as site:
+        message_id = await site.submit_long(3, SILENT)
+        await site.sent(1)
+        await cancelled(site, message_id)
+        asking = Asking(site.ledger, site.links, dict)
+        await asking.withdraw()
+        parts = site.parts(message_id)
+        assert sorted(parts) == [10, 29, 29]
+        await asking.withdraw()
+        assert site.parts(message_id) == [29, 29, 29]
+        assert await site.bench.store.facts(asking_module._WISH) == {}
+
+
+# REC-31
+async def test_nobody_is_asked_for_what_is_over(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Smsc, "_cancel", lambda *_: pytest.fail("asked"))
+    async with open_site(engine) as site:
+        [message_id] = await site.submit(SILENT)
+        await site.sent(1)
+        await cancelled(site, message_id)
+        upstream_id = (await site.history(message_id))[0].upstream_id
+        await site.ledger.receive([site.bench.delivery(upstream_id, "DELIVRD", source=str(SILENT))])
+        assert await site.statuses([message_id]) == [11]
+        await Asking(site.ledger, site.links, dict).withdraw()
+        assert await site.bench.store.facts(asking_module._WISH) == {}
+
+
+# REC-31
+async def test_nobody_is_asked_for_ever(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Smsc, "_cancel", lambda *_: None)
+    async with open_site(engine, link={"response_timeout_s": 0.1}) as site:
+        [message_id] = await site.submit(SILENT)
+        await site.sent(1)
+        await cancelled(site, message_id)
+        site.bench.now += 15 * DAY_MS
+        await Asking(site.ledger, site.links, dict).withdraw()
+        assert len(await site.bench.store.facts(asking_module._WISH)) == 1
+        site.bench.now += 1_000
+        await site.until(lambda: site.links["north"].is_bound)
+        await Asking(site.ledger, site.links, dict).withdraw()
         assert await site.bench.store.facts(asking_module._WISH) == {}
 
 

@@ -162,8 +162,8 @@ async def test_a_short_outage_moves_nothing(site: Site) -> None:
 async def test_what_this_upstream_can_not_take_goes_to_the_next_at_once(site: Site, parts: int) -> None:
     await site.start(LONG_MS)
     site.centres["a"].refuse = CommandStatus.ESME_RSUBMITFAIL
-    message_id = await site.submit(DELIVERED, parts)
-    await site.reaches(message_id, Status.DELIVERED)
+    message_id = await site.submit(NO_RECEIPT, parts)
+    await site.reaches(message_id, Status.DELIVERED_UPSTREAM)
     assert site.seen() == {"a": parts, "b": parts}
     assert site.dispatch.moved == 1
     assert set(await site.ways_told(message_id)) == {"b"}

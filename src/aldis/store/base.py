@@ -423,7 +423,7 @@ class Store(Protocol):
         """
 
     async def submissions(self, messages: Sequence[MessageKey]) -> Sequence[Submission]:
-        """Return what came of handing messages to upstreams, as far as these gave ids, in order."""
+        """Return what came of handing messages to upstreams that may still have them, if these gave ids, in order."""
 
     async def standings(self, messages: Sequence[MessageKey]) -> Mapping[int, Mapping[int, Standing]]:
         """Return by message where each of its parts stands, for those that have several and were tried."""

@@ -33,6 +33,8 @@ Row = tuple[Any, ...]
 DAY_MS = 86_400_000
 KEEP_UPSTREAM_IDS_DAYS = 15
 FINAL = sorted(int(status) for status in Status if is_final(status))
+NOT_TO_ASK_ABOUT = [code for code in FINAL if code != Status.CANCELLED]
+"""Statuses of what no upstream has any more; of a cancelled message another part may still be out."""
 _WAITING = (Status.IN_PROGRESS, Status.RETRY_QUEUED)
 
 # Values as rows

@@ -50,7 +50,7 @@ from aldis.store.postgres.connection import (
 from aldis.store.postgres.folded import FoldedRead
 from aldis.store.postgres.lane import CLOSE_S, SQL, Lane, Seat, Shortcut
 from aldis.store.postgres.migrate import migrate, refuse_incomplete
-from aldis.store.rows import FINAL, account_of, parked_of, quote, standings_of
+from aldis.store.rows import FINAL, NOT_TO_ASK_ABOUT, account_of, parked_of, quote, standings_of
 
 log = structlog.get_logger()
 
@@ -216,10 +216,10 @@ class PostgresStore:
         return Unfinished([MessageKey(*row) for row in found], row[0])
 
     async def submissions(self, messages: Sequence[MessageKey]) -> Sequence[Submission]:
-        """Return what came of handing messages to upstreams."""
+        """Return what came of handing messages to upstreams that may still have them."""
         if not messages:
             return []
-        return [Submission(*row) for row in await self._ask("submissions", *columns(list(messages)))]
+        return [Submission(*row) for row in await self._ask("submissions", *columns(list(messages)), NOT_TO_ASK_ABOUT)]
 
     async def standings(self, messages: Sequence[MessageKey]) -> Mapping[int, Mapping[int, Standing]]:
         """Return by message where each of its parts stands."""

@@ -16,11 +16,12 @@ SELECT m.account_id, m.message_id FROM batches b CROSS JOIN LATERAL (
 AND NOT EXISTS (SELECT FROM queue q WHERE q.account_id = m.account_id AND q.message_id = m.message_id);
 
 -- name: submissions
--- What came of handing messages to upstreams, as far as these gave ids.
+-- What came of handing messages to upstreams that may still have them, if these gave ids.
 SELECT k.account_id, k.message_id, m.msisdn, b.originator, e.connector, e.part_no, e.upstream_id, e.detail
 FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, message_id)
 CROSS JOIN LATERAL (
-    SELECT msisdn, batch_id FROM messages m WHERE m.account_id = k.account_id AND m.message_id = k.message_id OFFSET 0
+    SELECT msisdn, batch_id FROM messages m WHERE m.account_id = k.account_id AND m.message_id = k.message_id
+    AND m.status <> ALL($3::bigint[]) OFFSET 0
 ) m
 CROSS JOIN LATERAL (
     SELECT originator FROM batches b WHERE b.account_id = k.account_id AND b.batch_id = m.batch_id OFFSET 0

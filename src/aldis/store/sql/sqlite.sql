@@ -171,9 +171,10 @@ SELECT account_id, message_id FROM messages WHERE message_id > ? AND message_id 
 AND status NOT IN (SELECT value FROM carray(?)) AND due_at IS NULL AND leased_until IS NULL;
 
 -- name: submissions
--- What came of handing messages to upstreams, as far as these gave ids.
+-- What came of handing messages to upstreams that may still have them, if these gave ids.
 SELECT m.account_id, m.message_id, m.msisdn, b.originator, e.connector, e.part_no, e.upstream_id, e.detail
-FROM carray(?) c CROSS JOIN messages m ON m.message_id = c.value CROSS JOIN batches b ON b.batch_id = m.batch_id
+FROM carray(?) c CROSS JOIN messages m ON m.message_id = c.value AND m.status NOT IN (SELECT value FROM carray(?))
+CROSS JOIN batches b ON b.batch_id = m.batch_id
 CROSS JOIN events e ON e.message_id = m.message_id AND e.kind IN ('submit', 'late word') AND e.upstream_id <> ''
 ORDER BY e.message_id, e.event_id;
 

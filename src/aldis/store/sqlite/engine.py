@@ -40,6 +40,7 @@ from aldis.store.rows import (
     DAY_MS,
     FINAL,
     KEEP_UPSTREAM_IDS_DAYS,
+    NOT_TO_ASK_ABOUT,
     account_of,
     parked_of,
     push_of,
@@ -206,10 +207,11 @@ class SqliteStore:
         return Unfinished([MessageKey(*row) for row in found], position)
 
     async def submissions(self, messages: Sequence[MessageKey]) -> Sequence[Submission]:
-        """Return what came of handing messages to upstreams."""
+        """Return what came of handing messages to upstreams that may still have them."""
         if not messages:
             return []
-        return [Submission(*row) for row in self._read(SQL["submissions"], (carray([one[1] for one in messages]),))]
+        bindings = (carray([one[1] for one in messages]), carray(NOT_TO_ASK_ABOUT))
+        return [Submission(*row) for row in self._read(SQL["submissions"], bindings)]
 
     async def standings(self, messages: Sequence[MessageKey]) -> Mapping[int, Mapping[int, Standing]]:
         """Return by message where each of its parts stands."""
