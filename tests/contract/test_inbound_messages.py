@@ -127,6 +127,19 @@ async def test_what_came_of_a_message_is_told_after_a_time(engine: Engine) -> No
         assert (waiting(engine), site.inbound.incomplete["north"]) == (0, 1)
 
 
+# INB-9
+async def test_a_part_that_comes_again_too_late_is_no_message(engine: Engine) -> None:
+    async with open_site(engine) as site:
+        first, second = part(b"it begins ", 1, 2), part(b"and ends", 2, 2)
+        await come(site, first, second)
+        await until_read(site, 1)
+        site.bench.now += 60_000
+        await come(site, second, part(b"something else", 1, 2, reference=8))
+        site.bench.now += PARTS_WAIT_MS + 1_000
+        assert {one.text for one in await until_read(site, 2)} == {"it begins and ends", f"something else{GAP}"}
+        assert (waiting(engine), site.inbound.incomplete["north"]) == (0, 1)
+
+
 # INB-4
 async def test_what_waited_when_the_process_died_is_put_together_once_by_the_next(engine: Engine) -> None:
     async with open_bench(engine) as bench:

@@ -11,6 +11,8 @@ from aldis.store.rows import Row, quote
 
 GATHERED_AT_ONCE = 200
 """Waiting PDUs looked at in one transaction; each may be of a message of 255."""
+SENT_AGAIN_MS = 3_600_000
+"""How long after a message is there a part of it may come again."""
 NOBODY = ""
 """The connector under which conversations stand in the table of upstream ids."""
 Answered = Mapping[str, tuple[int, int]]
@@ -56,6 +58,17 @@ def grouped(pieces: Sequence[Parked]) -> list[list[Parked]]:
     for one in sorted(pieces, key=lambda piece: piece.inbox_id):
         groups.setdefault(one.upstream_id, []).append(one)
     return list(groups.values())
+
+
+def whole_key(one: InboundMessage) -> tuple[str, str, str, int, int, int]:
+    """Return what finds whole messages whose parts an incomplete one may have again."""
+    since = one.received_at - SENT_AGAIN_MS
+    return one.connector, one.source, one.destination, one.parts, since, one.received_at
+
+
+def came_again(one: InboundMessage, earlier: Sequence[Any]) -> bool:
+    """Tell whether the parts of an incomplete message stand in one that was found, by rows with their octets."""
+    return any(one.octets in row[0] for row in earlier)
 
 
 def conversations(messages: Sequence[InboundMessage]) -> list[str]:

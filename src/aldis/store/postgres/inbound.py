@@ -24,7 +24,8 @@ async def gather(tx: Tx, wishes: list[Gather]) -> list[Gathered]:
         waiting = [parked_of(tuple(row)) for row in await tx.fetch("waiting_inbound", *bindings)]
         groups = await _groups(tx, waiting)
         assembled = wish.assemble([one for one in waiting if not one.upstream_id], groups)
-        messages = await _answering(tx, assembled.messages, wish.span.until)
+        fresh = [one for one in assembled.messages if not await _came_again(tx, one)]
+        messages = await _answering(tx, fresh, wish.span.until)
         if messages:
             await tx.run("insert_inbound", *columns([inbound.inbound_row(one) for one in messages]))
         if assembled.used:
@@ -41,6 +42,12 @@ async def _groups(tx: Tx, waiting: list[Parked]) -> list[list[Parked]]:
         ours = inbound.grouped([parked_of(tuple(row)) for row in found])
         groups += [group for group in ours if len(group) == there[group[0].upstream_id]]
     return groups
+
+
+async def _came_again(tx: Tx, one: InboundMessage) -> bool:
+    if one.parts_got == one.parts:
+        return False
+    return inbound.came_again(one, await tx.fetch("earlier_inbound", *inbound.whole_key(one)))
 
 
 async def _answering(tx: Tx, messages: list[InboundMessage], now: int) -> list[InboundMessage]:

@@ -27,6 +27,12 @@ parts_got, keyword, to_account_id, to_message_id)
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
 $8::bytea[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], $13::bigint[]);
 
+-- name: earlier_inbound
+-- Whole messages from one number to another that were there in a span of time, with so many parts.
+SELECT octets FROM inbound_messages
+WHERE connector = $1 AND source = $2 AND destination = $3 AND parts = $4 AND parts_got = parts
+AND received_at BETWEEN $5 AND $6;
+
 -- name: list_inbound
 -- Messages, the newest first.
 SELECT inbound_id, connector, received_at, source, destination, data_coding, text, octets, parts, parts_got, keyword,

@@ -17,6 +17,12 @@ ON i.is_receipt = 0 AND i.connector = ? AND i.upstream_id = c.value ORDER BY i.i
 INSERT INTO inbound_messages (inbound_id, connector, received_at, source, destination, data_coding, text, octets, parts,
 parts_got, keyword, to_account_id, to_message_id) VALUES {rows};
 
+-- name: earlier_inbound
+-- Whole messages from one number to another that were there in a span of time, with so many parts.
+SELECT octets FROM inbound_messages INDEXED BY inbound_received
+WHERE connector = ? AND source = ? AND destination = ? AND parts = ? AND parts_got = parts
+AND received_at BETWEEN ? AND ?;
+
 -- name: list_inbound
 -- Messages, the newest first.
 SELECT inbound_id, connector, received_at, source, destination, data_coding, text, octets, parts, parts_got, keyword,

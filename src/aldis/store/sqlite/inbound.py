@@ -25,7 +25,8 @@ def gather(context: Context, wishes: list[Gather]) -> list[Gathered]:
         waiting = [parked_of(row) for row in context.cursor.execute(SQL["waiting_inbound"], bindings)]
         groups = _groups(context, waiting)
         assembled = wish.assemble([one for one in waiting if not one.upstream_id], groups)
-        messages = _answering(context, assembled.messages, wish.span.until)
+        fresh = [one for one in assembled.messages if not _came_again(context, one)]
+        messages = _answering(context, fresh, wish.span.until)
         context.write("insert_inbound", [inbound.inbound_row(one) for one in messages])
         if assembled.used:
             context.cursor.execute(SQL["delete_inbox"], (carray(assembled.used),))
@@ -39,6 +40,13 @@ def _groups(context: Context, waiting: list[Parked]) -> list[list[Parked]]:
         found = context.cursor.execute(SQL["pieces_of_inbound"], (carray(keys), connector))
         groups += inbound.grouped([parked_of(row) for row in found])
     return groups
+
+
+def _came_again(context: Context, one: InboundMessage) -> bool:
+    if one.parts_got == one.parts:
+        return False
+    earlier: list[Any] = context.cursor.execute(SQL["earlier_inbound"], inbound.whole_key(one)).fetchall()
+    return inbound.came_again(one, earlier)
 
 
 def _answering(context: Context, messages: list[InboundMessage], now: int) -> list[InboundMessage]:
